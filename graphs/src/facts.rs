@@ -1,0 +1,41 @@
+//! What is known of the world when a file is checked. The engine gathers it; the check only reads.
+
+use schema::Name;
+use std::collections::HashMap;
+
+/// What is known of models, indexes and the machine. What is absent is unknown, and whatever
+/// depends on it is checked when the graph is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Models whose files are on this machine already.
+    pub models: HashMap<Name, ModelFacts>,
+    /// Indexes that exist already.
+    pub indexes: HashMap<Name, IndexFacts>,
+    /// The machine that the graph is to run on.
+    pub machine: Option<Machine>,
+}
+
+/// What a model's own files say.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFacts {
+    /// Size of the vectors that it embeds to.
+    pub dimensions: Option<usize>,
+}
+
+/// What an index says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct IndexFacts {
+    /// Size of its vectors.
+    pub dimensions: Option<usize>,
+}
+
+/// What a machine has.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Processor cores.
+    pub cpus: f64,
+    /// GPUs.
+    pub gpus: f64,
+    /// Bytes of memory.
+    pub memory: u64,
+}

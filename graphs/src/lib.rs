@@ -1,0 +1,13 @@
+//! Meaning: declarations in, graphs that can run out.
+//!
+//! [`check`] resolves names, finds the references inside templates, checks the types of ports and
+//! yields a [`Program`], the only proof that a file is good; nothing afterwards looks a name up or
+//! asks whether it exists. The crate knows no files, no clock and no runtime.
+
+mod expression;
+mod facts;
+mod graph;
+
+pub use expression::{Expression, Path, Root, Step, TemplateExpression};
+pub use facts::{Facts, IndexFacts, Machine, ModelFacts};
+pub use graph::{Bound, BoundEach, BoundFallback, BoundOutput, Graph, GraphNode, NodeIx, Program};

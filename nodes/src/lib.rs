@@ -1,0 +1,14 @@
+//! Behaviour: what a node of each kind does, the model families, indexes and sources of models.
+//!
+//! Candle, tokenizers, index engines and service clients live here and nowhere else. The crate knows
+//! single works (`schema::Work`), not graphs: who feeds a node and how often is the engine's affair.
+
+mod catalog;
+mod node;
+mod stream;
+mod value;
+
+pub use catalog::{Catalog, Order};
+pub use node::{Arguments, Context, Input, Node, NodeError, Running};
+pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
+pub use value::{Document, Map, Value};

@@ -1,0 +1,167 @@
+//! The seam between the engine and behaviour: a node takes a batch and answers item by item.
+
+use crate::Value;
+use futures::future::BoxFuture;
+use smallvec::SmallVec;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// One item of a batch.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The values of the work's ports (`schema::Work::ports`), in their order.
+    pub arguments: Arguments,
+    /// Whom it is for, and by when.
+    pub context: Context,
+}
+
+/// Values by port name.
+#[derive(Debug, Clone, Default)]
+pub struct Arguments(SmallVec<[(Arc<str>, Value); 4]>);
+
+impl Arguments {
+    /// Puts a value in; a port such as `stop` may come several times.
+    pub fn push(&mut self, port: Arc<str>, value: Value) {
+        self.0.push((port, value));
+    }
+
+    /// The value of a port; none if it is not given.
+    pub fn get(&self, port: &str) -> &Value {
+        let given = self.0.iter().find(|(name, _)| **name == *port);
+        given.map_or(&Value::None, |(_, value)| value)
+    }
+
+    /// Every value of a port that may come several times.
+    pub fn all<'a>(&'a self, port: &'a str) -> impl Iterator<Item = &'a Value> {
+        let given = self.0.iter().filter(move |(name, _)| **name == *port);
+        given.map(|(_, value)| value)
+    }
+
+    /// Names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Value)> for Arguments {
+    fn from_iter<T: IntoIterator<Item = (&'a str, Value)>>(values: T) -> Self {
+        Self(
+            values
+                .into_iter()
+                .map(|(port, value)| (port.into(), value))
+                .collect(),
+        )
+    }
+}
+
+/// Whom an item is for, and by when.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// The id of the request that it belongs to, for logs.
+    pub request_id: Option<Arc<str>>,
+    /// When its answer is of no use any more.
+    pub deadline: Option<Instant>,
+}
+
+/// How many batches a node runs at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// One after the other: a model that computes on its own threads.
+    OneBatch,
+    /// Single items, as many at once as `max-ongoing-requests` allows: calls of services, and a
+    /// decoder that puts its own batches together step by step.
+    ManyItems,
+}
+
+/// What a replica can do. Built by a [`Catalog`](crate::Catalog), owned by one replica.
+pub trait Node: Send + Sync {
+    /// Answers each item, in order: as many results as items. The failure of one item does not
+    /// touch the others.
+    ///
+    /// Dropping the future gives up the items that are not answered yet.
+    fn run(&self, batch: Vec<Input>) -> BoxFuture<'_, Vec<Result<Value, NodeError>>>;
+
+    /// Whether the pool should gather items into batches.
+    fn running(&self) -> Running {
+        Running::OneBatch
+    }
+
+    /// What an item costs of a batch's `max-cost`: tokens for models, 1 otherwise.
+    fn cost(&self, _item: &Input) -> u64 {
+        1
+    }
+}
+
+/// Why an item has no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NodeError {
+    /// The item itself is at fault; another try would fail the same way.
+    #[error("{reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The item names something that does not exist, such as an adapter.
+    #[error("{what} {name:?} does not exist")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// No room: the queue is full.
+    #[error("too many requests are waiting")]
+    Full {
+        /// When room is expected.
+        retry_after: Duration,
+    },
+    /// Out of reach at the moment; another try may succeed.
+    #[error("{reason}")]
+    Unavailable {
+        /// What is out of reach.
+        reason: String,
+    },
+    /// Not done by its deadline.
+    #[error("took longer than {after:?}")]
+    Timeout {
+        /// The time it was given.
+        after: Duration,
+    },
+    /// The node could not do it.
+    #[error("{reason}")]
+    Failed {
+        /// What went wrong.
+        reason: String,
+        /// Why.
+        #[source]
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl NodeError {
+    /// The item is at fault.
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        NodeError::Invalid {
+            reason: reason.into(),
+        }
+    }
+
+    /// The node is at fault.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        NodeError::Failed {
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    /// The node is at fault because of `source`.
+    pub fn because(
+        reason: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        NodeError::Failed {
+            reason: reason.into(),
+            source: Some(Arc::new(source)),
+        }
+    }
+}

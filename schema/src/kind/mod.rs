@@ -1,0 +1,229 @@
+//! The kinds of node: one file each, which states its options, arguments, defaults and result once.
+
+mod embed;
+mod generate;
+mod http;
+mod infer;
+mod merge;
+mod python;
+mod rerank;
+mod search;
+mod split;
+mod switch;
+mod template;
+
+pub use embed::Embed;
+pub use generate::{ChatMessage, Generate};
+pub use http::Http;
+pub use infer::Infer;
+pub use merge::Merge;
+pub use python::{Python, PythonEntry};
+pub use rerank::Rerank;
+pub use search::{Search, SearchMode};
+pub use split::{Split, SplitBy};
+pub use switch::{Case, Switch};
+pub use template::Template;
+
+use crate::{Argument, Name, Spanned, Text, Type};
+
+/// What a node does, with its options. Two equal works can share replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Text to vector.
+    Embed(Embed),
+    /// Query to documents.
+    Search(Search),
+    /// Documents to better ordered documents.
+    Rerank(Rerank),
+    /// Prompt to text.
+    Generate(Generate),
+    /// A value put together from others.
+    Template(Template),
+    /// The name of a branch.
+    Switch(Switch),
+    /// The first result that is there.
+    Merge(Merge),
+    /// Text to pieces.
+    Split(Split),
+    /// A call of an HTTP service.
+    Http(Http),
+    /// A call of a Python function.
+    Python(Python),
+    /// A call of an Open Inference Protocol server.
+    Infer(Infer),
+}
+
+/// The kind of a node: a [`Work`] without its options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(
+    missing_docs,
+    reason = "each variant is documented at the variant of `Work`"
+)]
+pub enum Kind {
+    Embed,
+    Search,
+    Rerank,
+    Generate,
+    Template,
+    Switch,
+    Merge,
+    Split,
+    Http,
+    Python,
+    Infer,
+}
+
+impl Kind {
+    /// All kinds, in the order of the reference.
+    pub const ALL: [Kind; 11] = [
+        Kind::Embed,
+        Kind::Search,
+        Kind::Rerank,
+        Kind::Generate,
+        Kind::Template,
+        Kind::Switch,
+        Kind::Merge,
+        Kind::Split,
+        Kind::Http,
+        Kind::Python,
+        Kind::Infer,
+    ];
+
+    /// The word that opens a node of this kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Embed => "embed",
+            Kind::Search => "search",
+            Kind::Rerank => "rerank",
+            Kind::Generate => "generate",
+            Kind::Template => "template",
+            Kind::Switch => "switch",
+            Kind::Merge => "merge",
+            Kind::Split => "split",
+            Kind::Http => "http",
+            Kind::Python => "python",
+            Kind::Infer => "infer",
+        }
+    }
+}
+
+/// One value that a node takes for each request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port<'a> {
+    /// Its name; the node's behaviour finds the value by it.
+    pub name: &'a str,
+    /// What the node can take.
+    pub accepts: Type,
+    /// What the file gives.
+    pub argument: &'a Argument,
+}
+
+impl<'a> Port<'a> {
+    fn new(name: &'a str, accepts: Type, argument: &'a Argument) -> Self {
+        Self {
+            name,
+            accepts,
+            argument,
+        }
+    }
+}
+
+/// A model and, where wanted, one of its adapters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelUse {
+    /// The model's name.
+    pub model: Spanned<Name>,
+    /// The adapter, chosen for each request; the bare model if absent.
+    pub adapter: Option<Argument>,
+}
+
+/// A remote service that stands in for a local model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// Its addresses; load is spread over them.
+    pub urls: Vec<Spanned<Text>>,
+    /// The model's name there.
+    pub model: Option<Text>,
+    /// Its API key.
+    pub api_key: Option<Text>,
+}
+
+/// Where `embed`, `rerank` and `generate` compute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Backend {
+    /// In this process.
+    Local(ModelUse),
+    /// On a service.
+    Remote(Spanned<Endpoint>),
+}
+
+impl Backend {
+    fn ports(&self) -> Option<Port<'_>> {
+        match self {
+            Backend::Local(ModelUse {
+                adapter: Some(adapter),
+                ..
+            }) => Some(Port::new("adapter", Type::Text, adapter)),
+            _ => None,
+        }
+    }
+
+    /// The local model, if it is one.
+    pub fn model(&self) -> Option<&Spanned<Name>> {
+        match self {
+            Backend::Local(local) => Some(&local.model),
+            Backend::Remote(_) => None,
+        }
+    }
+}
+
+impl Work {
+    /// The kind without its options.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Work::Embed(_) => Kind::Embed,
+            Work::Search(_) => Kind::Search,
+            Work::Rerank(_) => Kind::Rerank,
+            Work::Generate(_) => Kind::Generate,
+            Work::Template(_) => Kind::Template,
+            Work::Switch(_) => Kind::Switch,
+            Work::Merge(_) => Kind::Merge,
+            Work::Split(_) => Kind::Split,
+            Work::Http(_) => Kind::Http,
+            Work::Python(_) => Kind::Python,
+            Work::Infer(_) => Kind::Infer,
+        }
+    }
+
+    /// The values that this work takes for each request, in a fixed order.
+    pub fn ports(&self) -> Vec<Port<'_>> {
+        match self {
+            Work::Embed(work) => work.ports(),
+            Work::Search(work) => work.ports(),
+            Work::Rerank(work) => work.ports(),
+            Work::Generate(work) => work.ports(),
+            Work::Template(work) => work.ports(),
+            Work::Switch(work) => work.ports(),
+            Work::Merge(_) => Vec::new(),
+            Work::Split(work) => work.ports(),
+            Work::Http(work) => work.ports(),
+            Work::Python(work) => work.ports(),
+            Work::Infer(work) => work.ports(),
+        }
+    }
+
+    /// The local model that this work computes with.
+    pub fn model(&self) -> Option<&Spanned<Name>> {
+        match self {
+            Work::Embed(work) => work.backend.model(),
+            Work::Rerank(work) => work.backend.model(),
+            Work::Generate(work) => work.backend.model(),
+            _ => None,
+        }
+    }
+
+    /// Whether this work is done by the walk itself, without a pool: it neither waits nor computes.
+    pub fn is_inline(&self) -> bool {
+        matches!(self, Work::Template(_) | Work::Switch(_) | Work::Merge(_))
+    }
+}

@@ -1,0 +1,32 @@
+//! `rerank`: documents to better ordered documents.
+
+use super::{Backend, Port};
+use crate::{Argument, Type};
+
+/// Scores each document against a query with a cross-encoder and keeps the best, best first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rerank {
+    /// A BERT or XLM-RoBERTa sequence classifier, or a service.
+    pub backend: Backend,
+    /// The query.
+    pub query: Argument,
+    /// The documents, or a list of texts.
+    pub documents: Argument,
+    /// How many to keep; all if absent.
+    pub keep: Option<Argument>,
+}
+
+impl Rerank {
+    pub(super) fn ports(&self) -> Vec<Port<'_>> {
+        let mut ports = vec![
+            Port::new("query", Type::Text, &self.query),
+            // Documents or texts; the result is documents either way.
+            Port::new("documents", Type::list(Type::Any), &self.documents),
+        ];
+        if let Some(keep) = &self.keep {
+            ports.push(Port::new("keep", Type::Integer, keep));
+        }
+        ports.extend(self.backend.ports());
+        ports
+    }
+}

@@ -1,0 +1,31 @@
+//! The language: KDL text in, typed declarations with places out.
+//!
+//! This crate turns a source into a [`Document`] and a list of [`Diagnostic`]s, formats files, and
+//! writes the language reference. It knows what can be *written*; what a file *means* (names
+//! resolved, types checked) is the crate `graphs`. It knows no files, no clock and no runtime.
+
+mod argument;
+mod diagnostic;
+mod document;
+pub mod kind;
+mod node;
+mod pool;
+mod scalar;
+mod source;
+mod value_type;
+
+pub use argument::{Argument, Literal, Template};
+pub use diagnostic::{Diagnostic, Label, Severity};
+pub use document::{
+    AdapterSet, Document, GraphDecl, IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource,
+    OutputField, Server,
+};
+pub use kind::{Kind, Port, Work};
+pub use node::{Each, Fallback, NodeDecl};
+pub use pool::{
+    Batch, Breaker, Cache, Hedge, PoolSpec, Recycle, Replicas, Resources, Retry, RetryOn,
+    ScalePolicy, WhenFull,
+};
+pub use scalar::{ByteSize, Name, Text};
+pub use source::{Source, SourceId, Sources, Span, Spanned};
+pub use value_type::Type;
