@@ -2,4 +2,5 @@
 
 pub mod bench;
 pub mod report;
+pub mod resilience;
 pub mod scale;
