@@ -5,6 +5,7 @@
 
 mod catalog;
 pub mod compute;
+mod kernel;
 mod node;
 pub mod ops;
 mod stream;
