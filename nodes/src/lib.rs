@@ -4,7 +4,10 @@
 //! single works (`schema::Work`), not graphs: who feeds a node and how often is the engine's affair.
 
 mod catalog;
+pub mod compute;
+mod kernel;
 mod node;
+pub mod ops;
 mod stream;
 mod value;
 
