@@ -4,7 +4,9 @@
 //! single works (`schema::Work`), not graphs: who feeds a node and how often is the engine's affair.
 
 mod catalog;
+pub mod compute;
 mod node;
+pub mod ops;
 mod stream;
 mod value;
 
