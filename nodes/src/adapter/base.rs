@@ -25,11 +25,15 @@ pub struct Linear {
 impl Base {
     /// The model's own spelling of a path or name in an adapter's file.
     pub(super) fn own_path<'a>(&self, path: &'a str) -> &'a str {
-        let known = |path: &str| self.linears.contains_key(path) || self.replaceable.contains_key(path);
+        let known =
+            |path: &str| self.linears.contains_key(path) || self.replaceable.contains_key(path);
         if known(path) {
             return path;
         }
-        let shorter = self.prefixes.iter().filter_map(|prefix| path.strip_prefix(prefix));
+        let shorter = self
+            .prefixes
+            .iter()
+            .filter_map(|prefix| path.strip_prefix(prefix));
         shorter.into_iter().find(|path| known(path)).unwrap_or(path)
     }
 }

@@ -78,31 +78,20 @@ impl Config {
     /// Settings without meaning and methods that are not supported.
     pub(super) fn scales(&self, name: &str) -> Result<Scales, AdapterError> {
         self.refuse_unsupported(name)?;
-        let setting = |setting: &str, problem: &str| AdapterError::Setting {
-            name: name.to_owned(),
-            setting: setting.to_owned(),
-            problem: problem.to_owned(),
-        };
-        if self.r == 0 {
-            return Err(setting("r", "must be at least 1"));
+        let mut ranks = self.rank_pattern.iter().flatten();
+        if self.r == 0 || ranks.any(|(_, rank)| *rank == 0) {
+            return Err(AdapterError::Setting {
+                name: name.to_owned(),
+                setting: "r".to_owned(),
+                problem: "and the ranks of rank_pattern must be at least 1".to_owned(),
+            });
         }
-        let pattern = |setting_name: &str, key: &str| {
-            // As PEFT reads it: the end of a path, itself a regular expression.
-            Regex::new(&format!(r"^(?:.*\.)?(?:{key})$"))
-                .map_err(|error| setting(setting_name, &format!("cannot be read: {error}")))
-        };
-        let ranks = self.rank_pattern.iter().flatten();
-        let alphas = self.alpha_pattern.iter().flatten();
         Ok(Scales {
             rank: self.r,
             alpha: self.lora_alpha,
             stabilised: self.use_rslora,
-            ranks: ranks
-                .map(|(key, rank)| Ok((pattern("rank_pattern", key)?, *rank)))
-                .collect::<Result<_, _>>()?,
-            alphas: alphas
-                .map(|(key, alpha)| Ok((pattern("alpha_pattern", key)?, *alpha)))
-                .collect::<Result<_, _>>()?,
+            ranks: patterns(name, "rank_pattern", self.rank_pattern.as_ref())?,
+            alphas: patterns(name, "alpha_pattern", self.alpha_pattern.as_ref())?,
         })
     }
 
@@ -149,7 +138,10 @@ impl Config {
                 problem: "is not one of its target_modules",
             });
         }
-        match targets.iter().find(|t| !paths.clone().any(|path| meets(path, t))) {
+        match targets
+            .iter()
+            .find(|t| !paths.clone().any(|path| meets(path, t)))
+        {
             Some(target) => Err(AdapterError::MissingModule {
                 name: name.to_owned(),
                 target: target.clone(),
@@ -162,18 +154,41 @@ impl Config {
 impl Scales {
     /// The rank of the factors of a path.
     pub(super) fn rank(&self, path: &str) -> usize {
-        let special = self.ranks.iter().find(|(pattern, _)| pattern.is_match(path));
+        let special = self
+            .ranks
+            .iter()
+            .find(|(pattern, _)| pattern.is_match(path));
         special.map_or(self.rank, |(_, rank)| *rank)
     }
 
     /// What the product of the factors of a path is multiplied with.
-    pub(super) fn scale(&self, path: &str) -> f32 {
-        let special = self.alphas.iter().find(|(pattern, _)| pattern.is_match(path));
+    pub(super) fn scale(&self, path: &str) -> f64 {
+        let special = self
+            .alphas
+            .iter()
+            .find(|(pattern, _)| pattern.is_match(path));
         let alpha = special.map_or(self.alpha, |(_, alpha)| *alpha);
         let rank = self.rank(path) as f64;
         let divisor = if self.stabilised { rank.sqrt() } else { rank };
-        (alpha / divisor) as f32
+        alpha / divisor
     }
+}
+
+/// Patterns as PEFT reads them: the end of a path, itself a regular expression.
+fn patterns<T: Copy>(
+    name: &str,
+    setting: &str,
+    patterns: Option<&IndexMap<String, T>>,
+) -> Result<Vec<(Regex, T)>, AdapterError> {
+    let read = |(key, value): (&String, &T)| match Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")) {
+        Ok(pattern) => Ok((pattern, *value)),
+        Err(error) => Err(AdapterError::Setting {
+            name: name.to_owned(),
+            setting: setting.to_owned(),
+            problem: format!("cannot be read: {error}"),
+        }),
+    };
+    patterns.into_iter().flatten().map(read).collect()
 }
 
 /// Whether a setting is switched on, as Python would see it.

@@ -46,7 +46,10 @@ pub enum AdapterError {
         problem: String,
     },
     /// It changes something that the model does not have or does not let adapters change.
-    #[error("adapter {name:?} changes {module:?}, which the model does not have{}", made_for(base))]
+    #[error(
+        "adapter {name:?} changes {module:?}, which the model does not have{}",
+        made_for(base)
+    )]
     UnknownModule {
         /// The adapter.
         name: String,

@@ -1,7 +1,7 @@
 //! From a folder in PEFT's format to an adapter that fits a model.
 
-use super::{Adapter, AdapterError, Base, Lora, config::Config};
-use crate::model::Weights;
+use super::{Adapter, AdapterError, Base, config::Config};
+use crate::{model::Weights, ops::LowRank};
 use candle_core::{Device, Tensor};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,7 +37,9 @@ fn read_config(path: &Path) -> Result<Config, AdapterError> {
     };
     let mut text = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_CONFIG_BYTES).read_to_end(&mut text).map_err(failed)?;
+    file.take(MAX_CONFIG_BYTES)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
     serde_json::from_slice(&text).map_err(|source| AdapterError::Config {
         path: path.to_owned(),
         source,
@@ -61,7 +63,8 @@ struct Factors<'a> {
 impl<'a> Loading<'a> {
     fn adapter(&self) -> Result<Adapter, AdapterError> {
         let (modules, whole) = self.sort()?;
-        self.config.check_targets(self.name, modules.keys().copied())?;
+        self.config
+            .check_targets(self.name, modules.keys().copied())?;
         let scales = self.config.scales(self.name)?;
         let mut loras = HashMap::new();
         for (path, factors) in &modules {
@@ -74,12 +77,18 @@ impl<'a> Loading<'a> {
         let mut saved = HashMap::new();
         for tensor in whole {
             let own = self.base.own_path(plain(tensor));
-            if saved.insert(own.to_owned(), self.saved(tensor, own)?).is_some() {
+            if saved
+                .insert(own.to_owned(), self.saved(tensor, own)?)
+                .is_some()
+            {
                 return Err(self.bad_tensor(tensor, "comes twice"));
             }
         }
-        let bytes = loras.values().map(Lora::bytes).sum::<usize>()
-            + saved.values().map(|t: &Tensor| 4 * t.elem_count()).sum::<usize>();
+        let bytes = loras.values().map(LowRank::bytes).sum::<usize>()
+            + saved
+                .values()
+                .map(|t: &Tensor| 4 * t.elem_count())
+                .sum::<usize>();
         Ok(Adapter {
             name: Arc::from(self.name),
             loras,
@@ -118,13 +127,13 @@ impl<'a> Loading<'a> {
         path: &str,
         factors: &Factors<'_>,
         rank: usize,
-        scale: f32,
-    ) -> Result<Lora, AdapterError> {
+        scale: f64,
+    ) -> Result<LowRank, AdapterError> {
         let (Some(a), Some(b)) = (factors.a, factors.b) else {
             return Err(self.bad_tensor(path, "lacks one of lora_A and lora_B"));
         };
-        let linear = (self.base.linears.get(self.base.own_path(path)))
-            .ok_or_else(|| self.unknown(path))?;
+        let linear =
+            (self.base.linears.get(self.base.own_path(path))).ok_or_else(|| self.unknown(path))?;
         for (tensor, dimension) in [(a, 0), (b, 1)] {
             match self.weights.shape(tensor) {
                 Some(shape) if shape.len() == 2 && shape[dimension] != rank => {
@@ -138,29 +147,31 @@ impl<'a> Loading<'a> {
                 _ => {}
             }
         }
-        let a = self.floats(a, &[rank, linear.inputs])?;
-        let b = self.floats(b, &[linear.outputs, rank])?;
-        Ok(Lora::new(&a, &b, rank, scale))
+        let a = self.tensor(a, &[rank, linear.inputs])?;
+        let b = self.tensor(b, &[linear.outputs, rank])?;
+        LowRank::new(&a, &b, scale).map_err(|_| self.bad_tensor(path, "cannot be used"))
     }
 
     fn saved(&self, tensor: &str, own: &str) -> Result<Tensor, AdapterError> {
         let shape = (self.base.replaceable.get(own)).ok_or_else(|| self.unknown(tensor))?;
-        let values = self.floats(tensor, shape)?;
-        let made = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu);
-        made.map_err(|_| self.bad_tensor(tensor, "cannot be held in memory"))
+        self.tensor(tensor, shape)
     }
 
-    fn floats(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, AdapterError> {
-        match self.weights.shape(tensor) {
-            Some(have) if have != shape => Err(AdapterError::Shape {
+    fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Tensor, AdapterError> {
+        if let Some(have) = self.weights.shape(tensor)
+            && have != shape
+        {
+            return Err(AdapterError::Shape {
                 name: self.name.to_owned(),
                 tensor: tensor.to_owned(),
                 have: have.to_vec(),
                 want: shape.to_vec(),
                 base: self.config.base.clone(),
-            }),
-            _ => Ok(self.weights.floats(tensor, shape)?),
+            });
         }
+        let values = self.weights.floats(tensor, shape)?;
+        let made = Tensor::from_vec(values, shape, &Device::Cpu);
+        made.map_err(|_| self.bad_tensor(tensor, "cannot be used"))
     }
 
     fn unknown(&self, module: &str) -> AdapterError {

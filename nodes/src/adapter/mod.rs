@@ -11,27 +11,21 @@ mod base;
 mod config;
 mod error;
 mod file;
-mod lora;
 mod rows;
 
 pub use base::{Base, Linear};
 pub use error::AdapterError;
-pub use lora::{Lora, apply};
 pub use rows::AdapterRows;
 
-use crate::NodeError;
+use crate::{NodeError, ops::LowRank};
 use candle_core::Tensor;
-use std::{
-    collections::HashMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 /// An adapter in memory, fitted to one model.
 #[derive(Debug)]
 pub struct Adapter {
     name: Arc<str>,
-    loras: HashMap<String, Lora>,
+    loras: HashMap<String, LowRank>,
     saved: HashMap<String, Tensor>,
     bytes: usize,
 }
@@ -52,7 +46,7 @@ impl Adapter {
     }
 
     /// What it adds to a linear layer, by the layer's path in [`Base::linears`].
-    pub fn lora(&self, path: &str) -> Option<&Lora> {
+    pub fn lora(&self, path: &str) -> Option<&LowRank> {
         self.loras.get(path)
     }
 

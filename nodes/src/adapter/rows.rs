@@ -1,8 +1,8 @@
 //! Which rows of a packed batch take which adapter.
 
-use super::{Adapter, Lora, apply};
+use super::Adapter;
+use crate::ops::add_low_rank;
 use candle_core::{Result, Tensor};
-use smallvec::SmallVec;
 use std::{ops::Range, sync::Arc};
 
 /// Which rows of a packed batch take which adapter; the others are the model's own.
@@ -28,27 +28,31 @@ impl AdapterRows {
 
     /// Whether some row's adapter adds to the linear layer `path`.
     pub fn touch(&self, path: &str) -> bool {
-        self.0.iter().any(|(_, adapter)| adapter.lora(path).is_some())
+        self.0
+            .iter()
+            .any(|(_, adapter)| adapter.lora(path).is_some())
     }
 
-    /// What is added to the linear layer `path`, by rows.
-    pub fn at(&self, path: &str) -> SmallVec<[(Range<usize>, &Lora); 8]> {
-        let given = |(rows, adapter): &'_ (Range<usize>, Arc<Adapter>)| {
-            Some((rows.clone(), adapter.lora(path)?))
-        };
-        self.0.iter().filter_map(given).collect()
-    }
-
-    /// Adds what the adapters add to the linear layer `path`: `x` is what the layer read, `y` what it
-    /// gave, its outputs beginning at `column` (layers that are computed together share one `y`).
+    /// Adds to `y` what the adapters of its rows add to the linear layer `path`: `x` is what the layer
+    /// read, `y` what it gave, its outputs beginning at the column `first` (layers that are computed
+    /// together share one `y`).
     ///
     /// # Errors
     /// Tensors that do not fit.
-    pub fn apply(&self, path: &str, y: &Tensor, column: usize, x: &Tensor) -> Result<()> {
-        let groups = self.at(path);
-        if groups.is_empty() {
-            return Ok(());
+    pub fn add(&self, path: &str, y: Tensor, first: usize, x: &Tensor) -> Result<Tensor> {
+        let mut rows = Vec::new();
+        for (range, adapter) in &self.0 {
+            if let Some(lora) = adapter.lora(path) {
+                rows.resize(y.dim(0)?, None);
+                match rows.get_mut(range.clone()) {
+                    Some(rows) => rows.fill(Some(lora)),
+                    None => candle_core::bail!("rows {range:?} of {:?}", y.shape()),
+                }
+            }
         }
-        apply(y, column, x, &groups)
+        if rows.is_empty() {
+            return Ok(y);
+        }
+        add_low_rank(&y, first, x, &rows)
     }
 }
