@@ -5,6 +5,7 @@
 
 mod catalog;
 mod node;
+pub mod source;
 mod stream;
 mod value;
 
