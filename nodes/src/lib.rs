@@ -13,6 +13,7 @@ mod node;
 mod on_thread;
 pub mod ops;
 mod rerank;
+pub mod source;
 mod stream;
 mod value;
 
