@@ -11,4 +11,4 @@ mod value;
 pub use catalog::{Catalog, Order};
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
-pub use value::{Document, Map, Value};
+pub use value::{Document, Map, Misfit, Value};
