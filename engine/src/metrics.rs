@@ -185,7 +185,11 @@ impl Metrics {
         registry.register("tokens", "Tokens of prompts and texts", self.tokens.clone());
         registry.register("shed", "Items refused or dropped", self.shed.clone());
         let generation = self.generation.clone();
-        registry.register("config_generation", "The generation that is served", generation);
+        registry.register(
+            "config_generation",
+            "The generation that is served",
+            generation,
+        );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
     }
@@ -306,17 +310,37 @@ impl NodeFamilies {
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register("node_requests", "Items asked of a node", self.requests.clone());
+        registry.register(
+            "node_requests",
+            "Items asked of a node",
+            self.requests.clone(),
+        );
         registry.register("node_errors", "Items a node failed", self.errors.clone());
-        registry.register("node_queued_requests", "Items that wait", self.queued.clone());
-        registry.register("node_ongoing_requests", "Items in replicas", self.ongoing.clone());
+        registry.register(
+            "node_queued_requests",
+            "Items that wait",
+            self.queued.clone(),
+        );
+        registry.register(
+            "node_ongoing_requests",
+            "Items in replicas",
+            self.ongoing.clone(),
+        );
         registry.register("batch_size", "Items in a batch", self.batch_size.clone());
         registry.register("replicas", "Replicas by state", self.replicas.clone());
         registry.register("replica_starts", "Replicas started", self.starts.clone());
         let times = [
             ("node_duration", "From arrival to answer", &self.duration),
-            ("node_queue_duration", "From arrival to a replica", &self.queue_duration),
-            ("batch_wait", "Wait of a batch's first item", &self.batch_wait),
+            (
+                "node_queue_duration",
+                "From arrival to a replica",
+                &self.queue_duration,
+            ),
+            (
+                "batch_wait",
+                "Wait of a batch's first item",
+                &self.batch_wait,
+            ),
             ("batch_duration", "Run of a batch", &self.batch_duration),
             ("replica_startup", "Start of a replica", &self.startup),
             ("ttft", "Time to the first piece of a text", &self.ttft),

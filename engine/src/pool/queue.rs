@@ -164,7 +164,10 @@ mod tests {
         };
         let mut queue = Queue::new();
         queue.push(SECOND, None, 1, 'a');
-        assert_eq!(queue.next(SECOND, waiting), Next::Wait { until: SECOND * 3 });
+        assert_eq!(
+            queue.next(SECOND, waiting),
+            Next::Wait { until: SECOND * 3 }
+        );
         assert_eq!(
             queue.next(SECOND * 3, waiting),
             Next::Batch {
@@ -174,7 +177,10 @@ mod tests {
         );
         queue.push(SECOND * 3, None, 1, 'b');
         queue.push(SECOND * 3, None, 1, 'c');
-        assert!(matches!(queue.next(SECOND * 3, waiting), Next::Batch { .. }));
+        assert!(matches!(
+            queue.next(SECOND * 3, waiting),
+            Next::Batch { .. }
+        ));
     }
 
     #[test]

@@ -63,7 +63,10 @@ mod tests {
             rate.done(Duration::from_millis(100 * tenth), 2);
         }
         let told = rate.retry_after(Duration::from_secs(30), 100).as_secs_f64();
-        assert!((4.5..5.5).contains(&told), "20 a second, 100 waiting: {told} s");
+        assert!(
+            (4.5..5.5).contains(&told),
+            "20 a second, 100 waiting: {told} s"
+        );
         assert_eq!(rate.retry_after(Duration::from_secs(30), 1), SHORTEST);
         assert_eq!(rate.retry_after(Duration::from_secs(900), 100), LONGEST);
     }

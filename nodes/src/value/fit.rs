@@ -89,7 +89,9 @@ impl Fitting<'_> {
             Value::List(list) => {
                 let numbers = list.iter().map(|element| element.as_number());
                 let Some(vector) = numbers.map(|n| n.map(|n| n as f32)).collect() else {
-                    self.misfit("expected a vector, got a list with other things than numbers".into());
+                    self.misfit(
+                        "expected a vector, got a list with other things than numbers".into(),
+                    );
                     return value;
                 };
                 vector
@@ -131,7 +133,10 @@ impl Fitting<'_> {
             }
         }
         for name in map.keys().filter(|name| !fitted.contains_key(*name)) {
-            if !fields.iter().any(|(field, _)| field.in_template() == **name) {
+            if !fields
+                .iter()
+                .any(|(field, _)| field.in_template() == **name)
+            {
                 self.misfit(format!("unknown field `{name}`"));
             }
         }
@@ -142,7 +147,10 @@ impl Fitting<'_> {
         let mut text_field = |name: &str| match map.get(name) {
             Some(Value::Text(text)) => Arc::clone(text),
             Some(other) => {
-                self.misfit(format!("`{name}` must be a text, not {}", other.type_name()));
+                self.misfit(format!(
+                    "`{name}` must be a text, not {}",
+                    other.type_name()
+                ));
                 "".into()
             }
             None => {
@@ -194,40 +202,76 @@ mod tests {
 
     #[test]
     fn values_fit_or_say_where_they_do_not() {
-        check("3", Type::Integer, expect![[r#"
+        check(
+            "3",
+            Type::Integer,
+            expect![[r#"
             integer
-        "#]]);
-        check("3.0", Type::Integer, expect![[r#"
+        "#]],
+        );
+        check(
+            "3.0",
+            Type::Integer,
+            expect![[r#"
             integer
-        "#]]);
-        check("3.5", Type::Integer, expect![[r#"
+        "#]],
+        );
+        check(
+            "3.5",
+            Type::Integer,
+            expect![[r#"
             number
             field: expected integer, got number
-        "#]]);
-        check("null", Type::Option(Box::new(Type::Text)), expect![[r#"
+        "#]],
+        );
+        check(
+            "null",
+            Type::Option(Box::new(Type::Text)),
+            expect![[r#"
             none
-        "#]]);
-        check("null", Type::Text, expect![[r#"
+        "#]],
+        );
+        check(
+            "null",
+            Type::Text,
+            expect![[r#"
             none
             field: expected text, got none
-        "#]]);
-        check("[1, 2]", Type::Vector(Some(3)), expect![[r#"
+        "#]],
+        );
+        check(
+            "[1, 2]",
+            Type::Vector(Some(3)),
+            expect![[r#"
             vector
             field: expected 3 dimensions, got 2
-        "#]]);
-        check("[1, \"2\"]", Type::Vector(None), expect![[r#"
+        "#]],
+        );
+        check(
+            "[1, \"2\"]",
+            Type::Vector(None),
+            expect![[r#"
             list
             field: expected a vector, got a list with other things than numbers
-        "#]]);
-        check("[\"a\", 1, [2]]", Type::list(Type::Text), expect![[r#"
+        "#]],
+        );
+        check(
+            "[\"a\", 1, [2]]",
+            Type::list(Type::Text),
+            expect![[r#"
             list
             field[1]: expected text, got integer
             field[2]: expected text, got list
-        "#]]);
-        check("\"c\"", Type::Choice(vec!["a".into(), "b".into()]), expect![[r#"
+        "#]],
+        );
+        check(
+            "\"c\"",
+            Type::Choice(vec!["a".into(), "b".into()]),
+            expect![[r#"
             text
             field: expected one of "a", "b", got "c"
-        "#]]);
+        "#]],
+        );
         check(
             r#"[{"id": "a", "text": "b"}, {"id": 1}]"#,
             Type::documents(),
@@ -241,10 +285,14 @@ mod tests {
             (Name::new("top-k"), Type::Integer),
             (Name::new("tags"), Type::list(Type::Text)),
         ]);
-        check(r#"{"top_k": 1, "tags": [2], "other": 0}"#, record, expect![[r#"
+        check(
+            r#"{"top_k": 1, "tags": [2], "other": 0}"#,
+            record,
+            expect![[r#"
             map
             field.tags[0]: expected text, got integer
             field: unknown field `other`
-        "#]]);
+        "#]],
+        );
     }
 }

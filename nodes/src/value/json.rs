@@ -130,7 +130,9 @@ impl<'de> Visitor<'de> for Reader {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<Arc<str>>()? {
             if map.contains_key(&key) {
-                return Err(de::Error::custom(format_args!("the key {key:?} comes twice")));
+                return Err(de::Error::custom(format_args!(
+                    "the key {key:?} comes twice"
+                )));
             }
             map.insert(key, entries.next_value()?);
         }
@@ -174,8 +176,14 @@ mod tests {
             expect!["error: recursion limit exceeded at line 1 column 128"],
         );
         check("[NaN]", expect!["error: expected value at line 1 column 2"]);
-        check("1e999", expect!["error: number out of range at line 1 column 5"]);
-        check("{} {}", expect!["error: trailing characters at line 1 column 4"]);
+        check(
+            "1e999",
+            expect!["error: number out of range at line 1 column 5"],
+        );
+        check(
+            "{} {}",
+            expect!["error: trailing characters at line 1 column 4"],
+        );
     }
 
     #[test]

@@ -289,9 +289,7 @@ mod tests {
         check(
             "v | sort(attribute='score') | first",
             &documents,
-            expect![[
-                r#"{"id":"b","text":"some text","score":0.25,"metadata":{"page":3}}"#
-            ]],
+            expect![[r#"{"id":"b","text":"some text","score":0.25,"metadata":{"page":3}}"#]],
         );
         check("v[-1].metadata.page + 1", &documents, expect!["4"]);
         check(
@@ -299,20 +297,42 @@ mod tests {
             &documents,
             expect![[r#"{"n":2,"half":0.5}"#]],
         );
-        check("v[0].nothing", &documents, expect!["error: undefined value: the expression is undefined"]);
+        check(
+            "v[0].nothing",
+            &documents,
+            expect!["error: undefined value: the expression is undefined"],
+        );
     }
 
     #[test]
     fn what_is_not_a_value_is_an_error() {
-        check("v[7]", &value(), expect!["error: undefined value: the expression is undefined"]);
-        check("range", &value(), expect!["error: invalid operation: the expression yields a plain object, which is not a value"]);
+        check(
+            "v[7]",
+            &value(),
+            expect!["error: undefined value: the expression is undefined"],
+        );
+        check(
+            "range",
+            &value(),
+            expect![
+                "error: invalid operation: the expression yields a plain object, which is not a value"
+            ],
+        );
         check("range(99999) | list | length", &value(), expect!["99999"]);
-        check("[1] * 2000000", &value(), expect!["error: invalid operation: the result has more than 1000000 elements"]);
+        check(
+            "[1] * 2000000",
+            &value(),
+            expect!["error: invalid operation: the result has more than 1000000 elements"],
+        );
     }
 
     #[test]
     fn whole_numbers_stay_whole() {
-        check("v", &Value::Integer(i64::MAX), expect!["9223372036854775807"]);
+        check(
+            "v",
+            &Value::Integer(i64::MAX),
+            expect!["9223372036854775807"],
+        );
         check("v", &Value::Number(2.0), expect!["2.0"]);
         check("v * 2", &Value::Integer(21), expect!["42"]);
     }
