@@ -4,3 +4,15 @@ pub mod bench;
 pub mod report;
 pub mod resilience;
 pub mod scale;
+//! Effects: pools of replicas, the way of requests through graphs, HTTP, metrics, and the command
+//! line on top of them.
+//!
+//! What a file means is decided by the crate `graphs` before anything here runs; what a node does
+//! is behind `nodes::Catalog`. What requests see is an immutable [`Topology`](topology::Topology).
+
+pub mod admin;
+pub mod execute;
+pub mod ingress;
+pub mod metrics;
+pub mod pool;
+pub mod topology;

@@ -23,4 +23,4 @@ pub use node::{Arguments, Context, Input, Node, NodeError, Running};
 pub use on_thread::{Cost, Model, OnThread};
 pub use rerank::Rerank;
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
-pub use value::{Document, Map, Value};
+pub use value::{Document, Map, Misfit, Value};

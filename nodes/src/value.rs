@@ -1,5 +1,11 @@
 //! What flows along the edges of a graph.
 
+mod fit;
+mod json;
+mod template;
+
+pub use fit::Misfit;
+
 use crate::TextStream;
 use indexmap::IndexMap;
 use std::sync::Arc;

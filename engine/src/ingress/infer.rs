@@ -1,0 +1,242 @@
+//! One request of a graph: checked, walked, answered.
+
+use super::{Front, events, identity, input, problem::Problem};
+use crate::{
+    execute::{Answer, Request as Walked, RequestError},
+    topology::{Served, Topology},
+};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use nodes::{Context, Value};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout};
+use tracing::{Instrument as _, Span, debug, error, info_span, warn};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request on its way: what answers and logs say of it.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) id: Arc<str>,
+    pub(super) begun: Instant,
+}
+
+/// Answers whatever is not one of the engine's own routes.
+pub(super) async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let asked = Asked {
+        id: identity::request_id(request.headers()),
+        begun: Instant::now(),
+    };
+    let trace_id = identity::trace_id(request.headers());
+    let span = info_span!("request", request_id = %asked.id, trace_id);
+    let topology = front.topology();
+    let mut response = match enter(&topology, &request) {
+        Ok(graph) => {
+            let reply = reply(&front, &topology, graph, request, &asked);
+            reply.instrument(span).await
+        }
+        Err(problem) => problem.for_request(&asked.id).into_response(),
+    };
+    if let Ok(id) = HeaderValue::from_str(&asked.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Which graph is meant, if the request may ask it.
+fn enter(topology: &Topology, request: &Request) -> Result<usize, Problem> {
+    super::authorize(topology, request)?;
+    let path = request.uri().path();
+    let found = topology
+        .index_at(path)
+        .ok_or_else(|| Problem::no_route(path))?;
+    match *request.method() {
+        Method::POST => Ok(found),
+        _ => Err(Problem::method("POST")),
+    }
+}
+
+async fn reply(
+    front: &Front,
+    topology: &Arc<Topology>,
+    graph: usize,
+    request: Request,
+    asked: &Asked,
+) -> Response {
+    let served = &topology.graphs()[graph];
+    let streamed = wants_events(request.headers());
+    let walked = match read(front, topology, served, request, asked).await {
+        Ok(walked) => walked,
+        Err(problem) => return refuse(problem, served, asked),
+    };
+    if streamed {
+        return events::reply(
+            Arc::clone(topology),
+            graph,
+            walked,
+            asked.clone(),
+            Span::current(),
+        );
+    }
+    match served.prepared().run(walked).await {
+        Ok(answer) => json(&answer, served, asked),
+        Err(error) => refuse(problem_of(&error, served), served, asked),
+    }
+}
+
+/// Reads the request and checks it against the graph's input.
+async fn read(
+    front: &Front,
+    topology: &Topology,
+    served: &Served,
+    request: Request,
+    asked: &Asked,
+) -> Result<Walked, Problem> {
+    let (parts, body) = request.into_parts();
+    let patience = identity::timeout(&parts.headers)?;
+    let most = topology.program().server().max_body.0;
+    let collected = collect(body, &parts.headers, most);
+    let body = timeout(front.body_timeout, collected)
+        .await
+        .unwrap_or_else(|_| Err(Problem::slow(front.body_timeout)))?;
+    let body = parse(&parts.headers, &body)?;
+    let graph = served.graph();
+    let input = input::fit(body, graph.input()).map_err(Problem::input)?;
+    let headers = match served.prepared().reads_headers() {
+        true => identity::for_templates(&parts.headers),
+        false => Value::None,
+    };
+    let allowed = patience.map_or(graph.timeout(), |patience| patience.min(graph.timeout()));
+    Ok(Walked {
+        input,
+        headers,
+        context: Context {
+            request_id: Some(Arc::clone(&asked.id)),
+            deadline: asked.begun.checked_add(allowed),
+        },
+        deltas: None,
+    })
+}
+
+async fn collect(body: Body, headers: &HeaderMap, most: u64) -> Result<Bytes, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most) {
+        return Err(Problem::too_large(most));
+    }
+    let mut chunks = body.into_data_stream();
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(Problem::broken_body)?;
+        if (whole.len() + joined.len() + chunk.len()) as u64 > most {
+            return Err(Problem::too_large(most));
+        }
+        // Most bodies come in one piece, which is then not copied.
+        if whole.is_empty() && joined.is_empty() {
+            whole = chunk;
+            continue;
+        }
+        joined.extend_from_slice(&std::mem::take(&mut whole));
+        joined.extend_from_slice(&chunk);
+    }
+    Ok(if joined.is_empty() {
+        whole
+    } else {
+        joined.freeze()
+    })
+}
+
+/// The body as a value; an empty one is an object without fields.
+fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
+    if body.is_empty() {
+        return Ok(Value::Map(Arc::default()));
+    }
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let kind = given
+        .and_then(|given| given.split(';').next())
+        .map(str::trim);
+    let is_json = |kind: &str| {
+        let kind = kind.to_ascii_lowercase();
+        kind == "application/json" || kind.ends_with("+json")
+    };
+    if !kind.is_some_and(is_json) {
+        return Err(Problem::content_type());
+    }
+    Value::from_json(body).map_err(Problem::not_json)
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
+    accepted.any(|accepted| accepted.contains("text/event-stream"))
+}
+
+fn json(answer: &Answer, served: &Served, asked: &Asked) -> Response {
+    let body = match serde_json::to_vec(&*answer.fields) {
+        Ok(body) => body,
+        Err(error) => {
+            error!(%error, "an answer cannot be written as JSON");
+            return refuse(Problem::internal(), served, asked);
+        }
+    };
+    let took = asked.begun.elapsed();
+    served.metrics().answered(200, took);
+    debug!(graph = %served.graph().id(), ?took, "answered");
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    let timing = HeaderValue::from_str(&server_timing(answer, served, took));
+    if let Ok(timing) = timing {
+        headers.insert(SERVER_TIMING, timing);
+    }
+    response
+}
+
+/// Milliseconds by node, then of the whole.
+fn server_timing(answer: &Answer, served: &Served, took: Duration) -> String {
+    let mut timing = String::with_capacity(16 + 32 * answer.timings.len());
+    for (node, took) in &answer.timings {
+        let node = served.prepared().node_id(*node);
+        // Writing to a string does not fail.
+        let _ = write!(timing, "{node};dur={:.3}, ", took.as_secs_f64() * 1e3);
+    }
+    let _ = write!(timing, "total;dur={:.3}", took.as_secs_f64() * 1e3);
+    timing
+}
+
+fn refuse(problem: Problem, served: &Served, asked: &Asked) -> Response {
+    note(&problem, served, asked);
+    let problem = problem.in_graph(served.graph().id().as_str());
+    problem.for_request(&asked.id).into_response()
+}
+
+/// The problem that a request's failure is.
+pub(super) fn problem_of(error: &RequestError, served: &Served) -> Problem {
+    let node = error.node.as_deref();
+    let when_full = node.map(|node| served.when_full(node)).unwrap_or_default();
+    Problem::of_request(error, when_full)
+}
+
+/// Counts and logs a request that got no answer.
+pub(super) fn note(problem: &Problem, served: &Served, asked: &Asked) {
+    let took = asked.begun.elapsed();
+    let status = problem.status().as_u16();
+    served.metrics().answered(status, took);
+    let (graph, node, reason) = (served.graph().id(), problem.node(), problem.detail());
+    match status {
+        500 => error!(%graph, node, status, ?took, reason, "a request failed"),
+        501.. => warn!(%graph, node, status, ?took, reason, "a request failed"),
+        _ => debug!(%graph, node, status, ?took, reason, "a request was refused"),
+    }
+}

@@ -1,0 +1,174 @@
+//! The public face: HTTP in, graphs walked, JSON or server-sent events out.
+//!
+//! Routes of graphs are looked up in the published [`Topology`] for each request and not in the
+//! router, because a reload changes them. Metrics, status and control are on another listener
+//! ([`crate::admin`]) and never here.
+
+mod docs;
+mod events;
+mod identity;
+mod infer;
+mod input;
+mod listen;
+mod openapi;
+mod problem;
+
+pub use listen::{Connections, serve};
+pub use openapi::document as openapi;
+pub use problem::Problem;
+
+use crate::{metrics::Metrics, topology::Topology};
+use arc_swap::ArcSwap;
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// What the listeners share: the published topology, and whether the engine is about to stop.
+#[derive(Debug)]
+pub struct Front {
+    topology: ArcSwap<Topology>,
+    metrics: Arc<Metrics>,
+    stopping: AtomicBool,
+    started: Instant,
+    body_timeout: Duration,
+}
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Front {
+    /// Serves this topology until another is published.
+    pub fn new(topology: Topology, metrics: Arc<Metrics>) -> Self {
+        metrics.set_generation(topology.generation());
+        Self {
+            topology: ArcSwap::from_pointee(topology),
+            metrics,
+            stopping: AtomicBool::new(false),
+            started: Instant::now(),
+            body_timeout: BODY_TIMEOUT,
+        }
+    }
+
+    /// The same with another bound on the time that a body takes to arrive; 30 s if not set.
+    #[must_use]
+    pub fn with_body_timeout(mut self, body_timeout: Duration) -> Self {
+        self.body_timeout = body_timeout;
+        self
+    }
+
+    /// The topology that new requests run on.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// Puts another topology in the place of the current one. Requests that run stay on theirs.
+    pub fn publish(&self, topology: Topology) -> Arc<Topology> {
+        self.metrics.set_generation(topology.generation());
+        self.topology.swap(Arc::new(topology))
+    }
+
+    /// The engine's series.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether new requests are welcome.
+    pub fn is_ready(&self) -> bool {
+        !self.stopping.load(Relaxed)
+    }
+
+    /// How long the engine has been up.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+}
+
+/// Everything that is served on the public listener.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/-/routes", get(routes))
+        .route("/openapi.json", get(openapi_json))
+        .route("/docs", get(docs::page))
+        .merge(health())
+        .method_not_allowed_fallback(|| async { Problem::method("GET") })
+        .fallback(infer::answer)
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal().into_response()
+        }))
+        .with_state(front)
+}
+
+/// The health checks, which both listeners have.
+pub(crate) fn health() -> Router<Arc<Front>> {
+    Router::new()
+        .route("/-/healthz", get(alive))
+        .route("/health", get(ready))
+        .route("/-/readyz", get(ready))
+}
+
+async fn alive() -> Json<serde_json::Value> {
+    Json(json!({ "status": "alive" }))
+}
+
+/// A topology is published only when all its pools are ready, so what is left to ask is whether
+/// the engine is stopping.
+async fn ready(State(front): State<Arc<Front>>) -> Response {
+    let topology = front.topology();
+    let graphs = topology.graphs().iter();
+    let graphs: Vec<_> = graphs
+        .map(|served| served.graph().id().to_string())
+        .collect();
+    let generation = topology.generation();
+    match front.is_ready() {
+        true => Json(json!({ "status": "ready", "generation": generation, "graphs": graphs }))
+            .into_response(),
+        false => {
+            let body = Json(json!({ "status": "stopping" }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+async fn routes(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let topology = front.topology();
+    if let Err(problem) = authorize(&topology, &request) {
+        return problem.into_response();
+    }
+    let graphs = topology.graphs().iter();
+    let routes = graphs.map(|served| {
+        let graph = served.graph();
+        (graph.route().to_owned(), json!(graph.id().as_str()))
+    });
+    Json(routes.collect::<serde_json::Map<_, _>>()).into_response()
+}
+
+async fn openapi_json(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let topology = front.topology();
+    if let Err(problem) = authorize(&topology, &request) {
+        return problem.into_response();
+    }
+    const TYPE: HeaderValue = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, TYPE)], topology.openapi().clone()).into_response()
+}
+
+fn authorize(topology: &Topology, request: &Request) -> Result<(), Problem> {
+    identity::authorize(request.headers(), &topology.program().server().api_keys)
+}

@@ -1,0 +1,79 @@
+//! What the file says of a pool, with the defaults that depend on how its node runs.
+
+use super::queue::BatchLimits;
+use nodes::Running;
+use schema::{Batch, PoolSpec};
+use std::time::Duration;
+
+/// Items that a replica runs at once where the node takes single items and the file says nothing.
+const ONGOING: usize = 16;
+
+/// Items that may wait where the file says nothing.
+const QUEUED: usize = 256;
+
+/// How long a pool that is not used any more may go on with what it has, if the file says nothing.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The bounds of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How many replicas there are.
+    pub(super) replicas: usize,
+    /// Items that may wait.
+    pub(super) queued: usize,
+    /// Items that one replica holds at once.
+    pub(super) ongoing: usize,
+    /// How much goes into one run of a replica.
+    pub(super) batch: BatchLimits,
+    /// Whether a replica takes its next batch only when the last one is done.
+    pub(super) one_at_a_time: bool,
+    /// How long one item may take, waiting included.
+    pub(super) timeout: Option<Duration>,
+    /// How long the pool may go on when it is not used any more.
+    pub(super) grace: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(spec: &PoolSpec, running: Running) -> Self {
+        let given = |limit: &Option<schema::Spanned<u32>>| limit.as_ref().map(|n| n.value as usize);
+        let default = Batch::default();
+        let batch = spec.batch.as_ref().unwrap_or(&default);
+        let size = (batch.max_size.value as usize).max(1);
+        let ongoing = given(&spec.max_ongoing_requests);
+        let one_at_a_time = running == Running::OneBatch;
+        let (ongoing, size) = match running {
+            Running::OneBatch => {
+                let size = ongoing.map_or(size, |ongoing| size.min(ongoing.max(1)));
+                (size, size)
+            }
+            Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1),
+        };
+        Self {
+            replicas: replicas(spec),
+            queued: given(&spec.max_queued_requests).unwrap_or(QUEUED),
+            ongoing,
+            batch: BatchLimits {
+                size,
+                cost: batch.max_cost.as_ref().map_or(u64::MAX, |cost| cost.value),
+                wait: if one_at_a_time {
+                    batch.max_wait
+                } else {
+                    Duration::ZERO
+                },
+            },
+            one_at_a_time,
+            timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
+            grace: spec
+                .graceful_shutdown_timeout
+                .as_ref()
+                .map_or(GRACE, |grace| grace.value),
+        }
+    }
+}
+
+/// How many replicas a pool starts with.
+pub(super) fn replicas(spec: &PoolSpec) -> usize {
+    let initial = spec.replicas.initial.as_ref();
+    let count = initial.map_or(spec.replicas.min.value, |initial| initial.value);
+    (count as usize).max(1)
+}

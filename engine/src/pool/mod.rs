@@ -1,0 +1,226 @@
+//! The replicas of one node behind a queue: what is asked of a node goes through its [`Pool`].
+//!
+//! A pool is owned by one task ([`owner`]) which holds the queue and the replicas; handles send it
+//! items and wait. A batch is formed when a replica is free and not before. The number of replicas
+//! is fixed, and the queue knows deadlines only: scaling, restarts, grouping, retries, breakers,
+//! hedging and caches are not here yet.
+
+mod limits;
+mod owner;
+mod queue;
+mod rate;
+mod replica;
+
+use crate::metrics::NodeMetrics;
+use futures::future::{BoxFuture, try_join_all};
+use limits::Limits;
+use nodes::{Catalog, Input, Node, NodeError, Order, Value};
+use owner::{Owner, Ticket};
+use schema::{PoolSpec, Work};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+/// A handle to the replicas of a node. Clones are cheap and share everything; when the last one is
+/// dropped, the pool finishes what it has and ends.
+///
+/// As a [`tower::Service`] it is always ready: a full queue is an answer
+/// ([`NodeError::Full`]), given at once, and not a wait.
+#[derive(Debug, Clone)]
+pub struct Pool(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    items: mpsc::UnboundedSender<Ticket>,
+    counts: Arc<Counts>,
+    metrics: Arc<NodeMetrics>,
+    timeout: Option<Duration>,
+    startup: Duration,
+}
+
+/// What a pool has at the moment. Written by its owner, except `abandoned`.
+#[derive(Debug, Default)]
+struct Counts {
+    replicas: AtomicUsize,
+    queued: AtomicUsize,
+    ongoing: AtomicUsize,
+    answered: AtomicU64,
+    /// Callers that left without an answer since the owner last looked.
+    abandoned: AtomicUsize,
+}
+
+/// What a pool has at the moment, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct PoolStatus {
+    /// Replicas that are ready.
+    pub replicas: usize,
+    /// Items that wait.
+    pub queued: usize,
+    /// Items that replicas hold, streams that are still being made among them.
+    pub ongoing: usize,
+    /// Items that replicas have answered, well or not.
+    pub answered: u64,
+    /// How long the slowest replica took to be ready, in milliseconds.
+    pub startup_ms: u64,
+}
+
+impl Pool {
+    /// Builds the replicas, all at once, and sets the pool to work when all are ready.
+    ///
+    /// # Errors
+    /// What kept a replica from being built.
+    pub async fn start(
+        work: &Work,
+        spec: &PoolSpec,
+        catalog: &dyn Catalog,
+        metrics: NodeMetrics,
+    ) -> Result<Self, NodeError> {
+        let metrics = Arc::new(metrics);
+        let begun = Instant::now();
+        let resources = &spec.resources;
+        let build = || async {
+            metrics.starts.inc();
+            let node = catalog.build(Order { work, resources }).await?;
+            metrics.startup.observe(begun.elapsed().as_secs_f64());
+            Ok::<_, NodeError>(node)
+        };
+        let replicas = try_join_all((0..limits::replicas(spec)).map(|_| build())).await?;
+        Ok(Self::of(replicas, spec, metrics, begun.elapsed()))
+    }
+
+    /// A pool of replicas that are ready.
+    fn of(
+        replicas: Vec<Arc<dyn Node>>,
+        spec: &PoolSpec,
+        metrics: Arc<NodeMetrics>,
+        startup: Duration,
+    ) -> Self {
+        let running = replicas.first().map(|node| node.running());
+        let limits = Limits::new(spec, running.unwrap_or(nodes::Running::OneBatch));
+        debug_assert_eq!(replicas.len(), limits.replicas, "one node a replica");
+        let counts = Arc::new(Counts::default());
+        // Unbounded, because the owner takes items out at once and bounds those that wait itself:
+        // it alone knows whether a replica is free, and so when "full" is true.
+        let (items, arrivals) = mpsc::unbounded_channel();
+        let owner = Owner::new(
+            replicas,
+            limits,
+            arrivals,
+            Arc::clone(&counts),
+            Arc::clone(&metrics),
+        );
+        tokio::spawn(owner.run());
+        Self(Arc::new(Handle {
+            items,
+            counts,
+            metrics,
+            timeout: limits.timeout,
+            startup,
+        }))
+    }
+
+    /// Has an item answered. Dropping the future gives the item up, whether it waits or runs.
+    ///
+    /// # Errors
+    /// The node's own, [`NodeError::Full`] at once if there is no room, and
+    /// [`NodeError::Timeout`] when the node's `timeout` is over.
+    pub async fn answer(&self, mut input: Input) -> Result<Value, NodeError> {
+        let begun = Instant::now();
+        let metrics = &self.0.metrics;
+        metrics.requests.inc();
+        let own = self.0.timeout.map(|timeout| begun + timeout);
+        if let Some(own) = own {
+            let deadline = input.context.deadline.get_or_insert(own);
+            *deadline = own.min(*deadline);
+        }
+        let answer = self.wait(Ticket::new(input, begun));
+        let result = match (own, self.0.timeout) {
+            (Some(own), Some(after)) => timeout_at(own, answer)
+                .await
+                .unwrap_or(Err(NodeError::Timeout { after })),
+            _ => answer.await,
+        };
+        metrics.duration.observe(begun.elapsed().as_secs_f64());
+        if result.is_err() {
+            metrics.errors.inc();
+        }
+        result
+    }
+
+    async fn wait(
+        &self,
+        (ticket, answer): (Ticket, oneshot::Receiver<Result<Value, NodeError>>),
+    ) -> Result<Value, NodeError> {
+        let gone = || NodeError::Unavailable {
+            reason: "the node was stopped".to_owned(),
+        };
+        let mut leaving = Leaving {
+            counts: &self.0.counts,
+            answered: false,
+        };
+        self.0.items.send(ticket).map_err(|_| gone())?;
+        let result = answer.await.map_err(|_| gone())?;
+        leaving.answered = true;
+        result
+    }
+
+    /// How long one item may take, waiting and a stream's end included, if the file says.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
+    }
+
+    /// The node's series.
+    pub fn metrics(&self) -> &NodeMetrics {
+        &self.0.metrics
+    }
+
+    /// What it has at the moment.
+    pub fn status(&self) -> PoolStatus {
+        let counts = &self.0.counts;
+        PoolStatus {
+            replicas: counts.replicas.load(Relaxed),
+            queued: counts.queued.load(Relaxed),
+            ongoing: counts.ongoing.load(Relaxed),
+            answered: counts.answered.load(Relaxed),
+            startup_ms: self.0.startup.as_millis() as u64,
+        }
+    }
+}
+
+impl tower::Service<Input> for Pool {
+    type Response = Value;
+    type Error = NodeError;
+    type Future = BoxFuture<'static, Result<Value, NodeError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NodeError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, input: Input) -> Self::Future {
+        let pool = self.clone();
+        Box::pin(async move { pool.answer(input).await })
+    }
+}
+
+/// Tells the owner when a caller leaves without its answer.
+struct Leaving<'a> {
+    counts: &'a Counts,
+    answered: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.counts.abandoned.fetch_add(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What requests see: one generation of a program with everything that it needs to run.
+//!
+//! A topology is never changed. A reload makes another one and publishes it in the place of the
+//! old, which lives until the last request that began on it is answered; its pools end with it.
+
+mod unbuilt;
+
+pub use unbuilt::unbuilt;
+
+use crate::{
+    execute::Prepared,
+    metrics::{GraphMetrics, Metrics},
+    pool::{Pool, PoolStatus},
+};
+use bytes::Bytes;
+use futures::future::join_all;
+use graphs::{Graph, Program};
+use nodes::{Catalog, NodeError};
+use schema::WhenFull;
+use serde::Serialize;
+use std::{collections::HashMap, sync::Arc};
+
+/// A program that is running.
+#[derive(Debug)]
+pub struct Topology {
+    generation: u64,
+    program: Arc<Program>,
+    graphs: Vec<Served>,
+    routes: HashMap<String, usize>,
+    openapi: Bytes,
+}
+
+/// A graph that is served.
+#[derive(Debug)]
+pub struct Served {
+    prepared: Prepared,
+    metrics: GraphMetrics,
+}
+
+/// A node that could not be started.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("node `{node}` of graph `{graph}` cannot be started: {error}")]
+pub struct StartError {
+    /// Its graph.
+    pub graph: String,
+    /// Its name.
+    pub node: String,
+    /// Why.
+    #[source]
+    pub error: NodeError,
+}
+
+/// What is running, for people and scripts.
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    /// Counts the topologies of this process.
+    pub generation: u64,
+    /// The graphs, as declared.
+    pub graphs: Vec<GraphStatus<'a>>,
+}
+
+/// What is running of a graph.
+#[derive(Debug, Serialize)]
+pub struct GraphStatus<'a> {
+    /// Its name.
+    pub graph: &'a str,
+    /// Where it is served.
+    pub route: &'a str,
+    /// Its nodes in a topological order.
+    pub nodes: Vec<NodeStatus<'a>>,
+}
+
+/// What is running of a node.
+#[derive(Debug, Serialize)]
+pub struct NodeStatus<'a> {
+    /// Its name.
+    pub node: &'a str,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its replicas and queue; absent for a node that needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolStatus>,
+}
+
+impl Topology {
+    /// Starts the pools of all graphs at once and waits until all are ready.
+    ///
+    /// # Errors
+    /// Every node that could not be started. What was started beside it is dropped, and ends.
+    pub async fn start(
+        generation: u64,
+        program: Arc<Program>,
+        catalog: &dyn Catalog,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<StartError>> {
+        let graphs = program.graphs().iter();
+        let started = graphs.map(|graph| Served::start(graph, catalog, metrics));
+        let (mut graphs, mut errors) = (Vec::new(), Vec::new());
+        for result in join_all(started).await {
+            match result {
+                Ok(served) => graphs.push(served),
+                Err(more) => errors.extend(more),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let routes = graphs
+            .iter()
+            .map(|served| served.graph().route().to_owned());
+        let document = crate::ingress::openapi(&program);
+        Ok(Self {
+            generation,
+            routes: routes.zip(0..).collect(),
+            openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
+            program,
+            graphs,
+        })
+    }
+
+    /// Counts the topologies of this process.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What is running, as checked.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The graphs, as declared.
+    pub fn graphs(&self) -> &[Served] {
+        &self.graphs
+    }
+
+    /// Which of [`Topology::graphs`] is served at this path.
+    pub fn index_at(&self, route: &str) -> Option<usize> {
+        self.routes.get(route).copied()
+    }
+
+    /// The graph at this path.
+    pub fn at(&self, route: &str) -> Option<&Served> {
+        self.index_at(route).map(|index| &self.graphs[index])
+    }
+
+    /// The OpenAPI document of all graphs, as JSON.
+    pub fn openapi(&self) -> &Bytes {
+        &self.openapi
+    }
+
+    /// What is running at the moment.
+    pub fn status(&self) -> Status<'_> {
+        Status {
+            generation: self.generation,
+            graphs: self.graphs.iter().map(Served::status).collect(),
+        }
+    }
+}
+
+impl Served {
+    async fn start(
+        graph: &Arc<Graph>,
+        catalog: &dyn Catalog,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<StartError>> {
+        let id = graph.id().as_str();
+        let error = |node: &str, error| StartError {
+            graph: id.to_owned(),
+            node: node.to_owned(),
+            error,
+        };
+        let pools = graph.nodes().map(|(_, node)| async move {
+            let (name, work) = (node.decl.id.value.as_str(), &node.decl.work);
+            if work.is_inline() {
+                return Ok(None);
+            }
+            let metrics = metrics.node(id, name);
+            let pool = Pool::start(work, &node.decl.pool, catalog, metrics).await;
+            pool.map(Some).map_err(|reason| error(name, reason))
+        });
+        let (mut ready, mut errors) = (Vec::new(), Vec::new());
+        for result in join_all(pools).await {
+            match result {
+                Ok(pool) => ready.push(pool),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let prepared = Prepared::new(Arc::clone(graph), ready);
+        Ok(Self {
+            prepared: prepared.map_err(|reason| vec![error("output", reason)])?,
+            metrics: metrics.graph(id),
+        })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Arc<Graph> {
+        self.prepared.graph()
+    }
+
+    /// The graph, ready to be walked.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// The graph's series.
+    pub fn metrics(&self) -> &GraphMetrics {
+        &self.metrics
+    }
+
+    /// How a node of this name answers when it is full.
+    pub fn when_full(&self, node: &str) -> WhenFull {
+        let mut nodes = self.graph().nodes();
+        let found = nodes.find(|(_, declared)| declared.decl.id.value.as_str() == node);
+        found.map_or(WhenFull::Unavailable, |(_, node)| node.decl.pool.when_full)
+    }
+
+    fn status(&self) -> GraphStatus<'_> {
+        let pools: HashMap<_, _> = self.prepared.pools().collect();
+        let nodes = self.graph().nodes().map(|(ix, node)| NodeStatus {
+            node: node.decl.id.value.as_str(),
+            kind: node.decl.work.kind().name(),
+            pool: pools
+                .get(self.prepared.node_id(ix))
+                .map(|pool| pool.status()),
+        });
+        GraphStatus {
+            graph: self.graph().id().as_str(),
+            route: self.graph().route(),
+            nodes: nodes.collect(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Options that a file may have and whose behaviour is not built yet. They are refused at the
+//! start: nothing is accepted and ignored.
+
+use graphs::{GraphNode, Program};
+use schema::{Diagnostic, Kind, PoolSpec, Span};
+
+/// One diagnostic for every option of the program whose behaviour is not built yet.
+pub fn unbuilt(program: &Program) -> Vec<Diagnostic> {
+    let nodes = program.graphs().iter().flat_map(|graph| graph.nodes());
+    let mut found: Vec<_> = nodes.flat_map(|(_, node)| of_node(node)).collect();
+    for model in program.models() {
+        if let Some(adapters) = &model.adapters {
+            found.push(refused("adapters", adapters.span));
+        }
+    }
+    found
+}
+
+fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
+    let decl = &node.decl;
+    let kind = decl.work.kind();
+    let mut found = of_pool(&decl.pool, decl.id.span);
+    if matches!(kind, Kind::Split | Kind::Http | Kind::Python | Kind::Infer) {
+        found.push(refused(kind.name(), decl.id.span));
+    }
+    found
+}
+
+/// `place` is where the node is named, for options whose own place is not known.
+fn of_pool(pool: &PoolSpec, place: Span) -> Vec<Diagnostic> {
+    let replicas = &pool.replicas;
+    let scales = replicas.max.value != replicas.min.value;
+    let options = [
+        ("retry", pool.retry.as_ref().map(|option| option.span)),
+        ("breaker", pool.breaker.as_ref().map(|option| option.span)),
+        ("hedge", pool.hedge.as_ref().map(|option| option.span)),
+        ("cache", pool.cache.as_ref().map(|option| option.span)),
+        ("recycle", pool.recycle.as_ref().map(|option| option.span)),
+        (
+            "health-check-period",
+            pool.health_check_period.as_ref().map(|option| option.span),
+        ),
+        (
+            "replicas min=0",
+            (replicas.min.value == 0).then_some(replicas.min.span),
+        ),
+        ("replicas max", scales.then_some(replicas.max.span)),
+        (
+            "resources gpu",
+            (pool.resources.gpu != 0.0).then_some(place),
+        ),
+        ("resources memory", pool.resources.memory.map(|_| place)),
+    ];
+    let given = options.into_iter();
+    given
+        .filter_map(|(option, span)| Some(refused(option, span?)))
+        .collect()
+}
+
+fn refused(option: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(
+        "not-built-yet",
+        format!("`{option}` is not built yet"),
+        span,
+    )
+    .help("the option is part of the language, but this version cannot run it; remove it")
+}
