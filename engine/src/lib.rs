@@ -1,9 +1,3 @@
-//! Effects: pools, requests, HTTP, and the command line's work as a library.
-
-pub mod bench;
-pub mod report;
-pub mod resilience;
-pub mod scale;
 //! Effects: pools of replicas, the way of requests through graphs, HTTP, metrics, and the command
 //! line on top of them.
 //!
@@ -11,8 +5,12 @@ pub mod scale;
 //! is behind `nodes::Catalog`. What requests see is an immutable [`Topology`](topology::Topology).
 
 pub mod admin;
+pub mod bench;
 pub mod execute;
 pub mod ingress;
 pub mod metrics;
 pub mod pool;
+pub mod report;
+pub mod resilience;
+pub mod scale;
 pub mod topology;
