@@ -4,11 +4,16 @@
 //! single works (`schema::Work`), not graphs: who feeds a node and how often is the engine's affair.
 
 mod catalog;
+pub mod index;
 mod node;
+mod search;
+mod split;
 mod stream;
 mod value;
 
 pub use catalog::{Catalog, Order};
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
+pub use search::Search;
+pub use split::{Split, pieces};
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
 pub use value::{Document, Map, Value};
