@@ -14,6 +14,10 @@ mod on_thread;
 pub mod ops;
 mod rerank;
 pub mod source;
+pub mod index;
+mod node;
+mod search;
+mod split;
 mod stream;
 mod value;
 
@@ -22,5 +26,7 @@ pub use embed::Embed;
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
 pub use on_thread::{Cost, Model, OnThread};
 pub use rerank::Rerank;
+pub use search::Search;
+pub use split::{Split, pieces};
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
 pub use value::{Document, Map, Misfit, Value};
