@@ -3,8 +3,12 @@
 //! Candle, tokenizers, index engines and service clients live here and nowhere else. The crate knows
 //! single works (`schema::Work`), not graphs: who feeds a node and how often is the engine's affair.
 
+pub mod adapter;
 mod catalog;
+pub mod compute;
+pub mod model;
 mod node;
+pub mod ops;
 mod stream;
 mod value;
 
