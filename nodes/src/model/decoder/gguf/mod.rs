@@ -1,13 +1,17 @@
 //! GGUF files: metadata and tensors of a model in one file.
 //!
-//! The file is read piece by piece and not memory-mapped: weights are packed anew for the kernels,
-//! so nothing would be left to share, and a mapped file that someone truncates ends the process.
+//! The file is mapped while a model is loaded and let go after that, since the kernels pack weights
+//! anew.
 
 mod header;
 #[cfg(test)]
 mod tests;
 
-use crate::ops::{Linear, Quantized};
+use crate::{
+    model::mapped,
+    ops::{Linear, Quantized},
+};
+use bytes::Bytes;
 use candle_core::{
     DType, Device, Tensor,
     quantized::{
@@ -16,10 +20,8 @@ use candle_core::{
     },
 };
 use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom},
+    io::{self, Cursor},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 /// Why a GGUF file cannot be used.
@@ -110,6 +112,12 @@ pub enum GgufError {
         /// What is.
         known: &'static str,
     },
+    /// The chat template does not compile.
+    #[error("the chat template is not valid: {source}")]
+    Template {
+        /// Where and why.
+        source: minijinja::Error,
+    },
     /// Candle could not read or pack something.
     #[error("failed to load {what}")]
     Candle {
@@ -123,7 +131,7 @@ pub enum GgufError {
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct Gguf {
-    file: Mutex<File>,
+    bytes: Bytes,
     content: Content,
 }
 
@@ -133,25 +141,21 @@ impl Gguf {
     /// # Errors
     /// The file cannot be read, is not GGUF, is damaged, or makes claims that cannot be right.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let file = File::open(path).map_err(|source| GgufError::Open {
+        let bytes = mapped::map(path).map_err(|source| GgufError::Open {
             path: path.to_owned(),
             source,
         })?;
-        let size = file.metadata()?.len();
-        let mut reader = BufReader::with_capacity(1 << 18, file);
-        header::check(&mut reader, size)?;
-        reader.rewind()?;
-        let content = Content::read(&mut reader).map_err(|source| GgufError::Candle {
+        let size = bytes.len() as u64;
+        header::check(&mut Cursor::new(&bytes), size)?;
+        let content = Content::read(&mut Cursor::new(&bytes));
+        let content = content.map_err(|source| GgufError::Candle {
             what: "the header".to_owned(),
             source,
         })?;
         for (name, info) in &content.tensor_infos {
             check_place(name, info, content.tensor_data_offset, size)?;
         }
-        Ok(Self {
-            file: Mutex::new(reader.into_inner()),
-            content,
-        })
+        Ok(Self { bytes, content })
     }
 
     /// The metadata entry, if there is one.
@@ -258,20 +262,18 @@ impl Gguf {
         device: &Device,
     ) -> Result<Linear, GgufError> {
         let first = parts.first().map_or("", |(name, _)| name);
-        let mut loaded = Vec::with_capacity(parts.len());
-        for &(name, outputs) in parts {
-            self.expect_shape(name, &[outputs, inputs])?;
-            loaded.push((self.bytes(name)?, self.info(name)?.ggml_dtype, outputs));
-        }
-        let parts: Vec<_> = loaded
+        let parts: Vec<_> = parts
             .iter()
-            .map(|(bytes, dtype, rows)| Quantized {
-                bytes,
-                dtype: *dtype,
-                rows: *rows,
-                columns: inputs,
+            .map(|&(name, outputs)| {
+                self.expect_shape(name, &[outputs, inputs])?;
+                Ok(Quantized {
+                    bytes: self.bytes(name)?,
+                    dtype: self.info(name)?.ggml_dtype,
+                    rows: outputs,
+                    columns: inputs,
+                })
             })
-            .collect();
+            .collect::<Result<_, GgufError>>()?;
         Linear::quantized(&parts, device).map_err(|source| GgufError::Candle {
             what: format!("tensor {first:?}"),
             source,
@@ -294,7 +296,7 @@ impl Gguf {
             }
         };
         let bytes = self.bytes(name)?;
-        Tensor::from_raw_buffer(&bytes, dtype, &[length], device)
+        Tensor::from_raw_buffer(bytes, dtype, &[length], device)
             .and_then(|vector| vector.to_dtype(DType::F32))
             .map_err(|source| GgufError::Candle {
                 what: format!("tensor {name:?}"),
@@ -319,15 +321,13 @@ impl Gguf {
         })
     }
 
-    fn bytes(&self, name: &str) -> Result<Vec<u8>, GgufError> {
+    fn bytes(&self, name: &str) -> Result<&[u8], GgufError> {
         let info = self.info(name)?;
-        let size = size_in_bytes(info).ok_or(GgufError::Truncated { what: "a tensor" })?;
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = self.content.tensor_data_offset + info.offset;
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = vec![0; size as usize];
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
+        // Both hold since `open` has checked every tensor's place.
+        let size = size_in_bytes(info).unwrap_or(0) as usize;
+        let start = (self.content.tensor_data_offset + info.offset) as usize;
+        let bytes = self.bytes.get(start..start + size);
+        bytes.ok_or(GgufError::Truncated { what: "a tensor" })
     }
 }
 
