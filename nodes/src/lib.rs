@@ -6,13 +6,19 @@
 pub mod adapter;
 mod catalog;
 pub mod compute;
+mod embed;
 pub mod model;
 mod node;
+mod on_thread;
 pub mod ops;
+mod rerank;
 mod stream;
 mod value;
 
 pub use catalog::{Catalog, Order};
+pub use embed::Embed;
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
+pub use on_thread::{Cost, Model, OnThread};
+pub use rerank::Rerank;
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
 pub use value::{Document, Map, Value};
