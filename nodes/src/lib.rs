@@ -7,6 +7,7 @@ pub mod adapter;
 mod catalog;
 pub mod compute;
 mod embed;
+pub mod generate;
 pub mod model;
 mod node;
 mod on_thread;
@@ -17,6 +18,7 @@ mod value;
 
 pub use catalog::{Catalog, Order};
 pub use embed::Embed;
+pub use generate::Generate;
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
 pub use on_thread::{Cost, Model, OnThread};
 pub use rerank::Rerank;

@@ -65,22 +65,32 @@ impl Sampler {
         }
     }
 
-    /// The next token; none if no logit is a finite number. The logits are changed.
-    pub fn next(&mut self, logits: &mut [f32]) -> Option<u32> {
+    /// The next token; none if no logit is a finite number.
+    pub fn next(&mut self, logits: &[f32]) -> Option<u32> {
+        if self.sampling.repetition_penalty == 1.0 {
+            return self.choose(logits);
+        }
+        let mut penalised = logits.to_vec();
+        self.penalise(&mut penalised);
+        let token = self.choose(&penalised)?;
+        self.seen.insert(token);
+        Some(token)
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Option<u32> {
+        match self.sampling.temperature > 0.0 {
+            true => self.draw(logits),
+            false => likeliest(logits),
+        }
+    }
+
+    fn penalise(&self, logits: &mut [f32]) {
         let penalty = self.sampling.repetition_penalty;
         for &token in &self.seen {
             if let Some(logit) = logits.get_mut(token as usize) {
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
         }
-        let token = match self.sampling.temperature > 0.0 {
-            true => self.draw(logits),
-            false => likeliest(logits),
-        }?;
-        if penalty != 1.0 {
-            self.seen.insert(token);
-        }
-        Some(token)
     }
 
     fn draw(&mut self, logits: &[f32]) -> Option<u32> {
@@ -200,7 +210,7 @@ mod tests {
     fn drawn(sampling: Sampling, logits: &[f32]) -> Vec<u32> {
         let mut sampler = Sampler::new(sampling, &[]);
         let mut tokens: Vec<u32> = (0..2000)
-            .map(|_| sampler.next(&mut logits.to_vec()).unwrap())
+            .map(|_| sampler.next(logits).unwrap())
             .collect();
         tokens.sort_unstable();
         tokens.dedup();
@@ -239,7 +249,7 @@ mod tests {
         let mut sampler = Sampler::new(sampling, &[]);
         let mut counts = [0; 3];
         for _ in 0..20_000 {
-            counts[sampler.next(&mut logits.to_vec()).unwrap() as usize] += 1;
+            counts[sampler.next(&logits).unwrap() as usize] += 1;
         }
         for (count, expected) in counts.into_iter().zip([14_000i32, 4_000, 2_000]) {
             // Five standard deviations of the largest of them.
@@ -253,7 +263,7 @@ mod tests {
         let text = |seed| {
             let sampling = Sampling { temperature: 1.0, top_p: Some(0.9), seed, ..Sampling::default() };
             let mut sampler = Sampler::new(sampling, &[]);
-            (0..20).map(|_| sampler.next(&mut logits.clone()).unwrap()).collect::<Vec<_>>()
+            (0..20).map(|_| sampler.next(&logits).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(text(1), text(1));
         assert_ne!(text(1), text(2));
@@ -264,7 +274,7 @@ mod tests {
         let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
         let mut sampler = Sampler::new(sampling, &[0]);
         let logits = [3.0, 2.0, 1.6, -1.0];
-        let text: Vec<_> = (0..3).map(|_| sampler.next(&mut logits.to_vec()).unwrap()).collect();
+        let text: Vec<_> = (0..3).map(|_| sampler.next(&logits).unwrap()).collect();
         // 0 counts 1.5 from the start; 1 counts 1 and 2 counts 0.8 once they were taken.
         assert_eq!(text, [1, 2, 0]);
     }
@@ -275,7 +285,7 @@ mod tests {
         let logits = vec![1.0; 5000];
         let sampling = Sampling { temperature: 1.0, top_p: Some(0.3), ..Sampling::default() };
         let mut sampler = Sampler::new(sampling, &[]);
-        let largest = (0..3000).filter_map(|_| sampler.next(&mut logits.clone())).max();
+        let largest = (0..3000).filter_map(|_| sampler.next(&logits)).max();
         assert!(matches!(largest, Some(1450..1501)), "{largest:?}");
     }
 
@@ -284,7 +294,7 @@ mod tests {
         assert_eq!(likeliest(&[f32::NAN, 1.0, f32::NAN]), Some(1));
         for logits in [vec![], vec![f32::NAN; 3], vec![f32::NEG_INFINITY; 3], vec![0.0, f32::INFINITY]] {
             let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, &[]);
-            assert_eq!(sampler.next(&mut logits.clone()), None, "{logits:?}");
+            assert_eq!(sampler.next(&logits), None, "{logits:?}");
         }
     }
 }

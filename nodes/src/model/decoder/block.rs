@@ -1,11 +1,11 @@
 //! What the layers of all families are made of: attention and the gated feed-forward part.
 
-use super::{batch::Batch, config::Config, gguf::{Gguf, GgufError}};
+use super::{batch::Batch, config::Config, gguf::{Gguf, GgufError, Matrix}};
 use crate::{
     adapter::{self, Base},
     ops::{CausalAttention, Linear, RopeTable, Then, gelu_mul, rms_norm, silu_mul},
 };
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// Loads the parts of a layer by name.
 pub(super) struct LayerFile<'a> {
@@ -79,7 +79,7 @@ impl Attention {
         Ok(Self {
             layer: from.layer,
             qkv: load_qkv(from, &kind, queries, keys)?,
-            output: from.file.linear(&[(&output, config.width)], queries, from.device)?,
+            output: from.file.linear(&[Matrix::new(&output, config.width)], queries, from.device)?,
             head_norms,
             norm_eps: config.norm_eps,
             shape: CausalAttention {
@@ -139,12 +139,12 @@ fn load_qkv(
     let parts = [("attn_q", queries), ("attn_k", keys), ("attn_v", keys)];
     let weights = parts.map(|(part, _)| from.name(&format!("{part}.weight")));
     let biases = parts.map(|(part, rows)| (from.name(&format!("{part}.bias")), rows));
-    let named: Vec<_> = weights.iter().zip(parts).map(|(name, (_, rows))| (&**name, rows)).collect();
-    let head = from.config.head_dim;
-    let linear = match kind.interleaved {
-        true => from.file.linear_in_halves(&named, from.config.width, head, 2, from.device)?,
-        false => from.file.linear(&named, from.config.width, from.device)?,
-    };
+    let mut matrices = [0, 1, 2].map(|part| Matrix::new(&weights[part], parts[part].1));
+    if kind.interleaved {
+        let head_dim = Some(from.config.head_dim);
+        matrices[..2].iter_mut().for_each(|matrix| matrix.interleaved_heads = head_dim);
+    }
+    let linear = from.file.linear(&matrices, from.config.width, from.device)?;
     if !from.file.has(&biases[0].0) {
         return Ok(linear);
     }
@@ -194,9 +194,10 @@ impl FeedForward {
         let [gate, up, down] =
             ["ffn_gate", "ffn_up", "ffn_down"].map(|part| from.name(&format!("{part}.weight")));
         let paths = ["gate_proj", "up_proj", "down_proj"];
+        let gate_up = [Matrix::new(&gate, inner), Matrix::new(&up, inner)];
         Ok(Self {
-            gate_up: from.file.linear(&[(&gate, inner), (&up, inner)], width, from.device)?,
-            down: from.file.linear(&[(&down, width)], inner, from.device)?,
+            gate_up: from.file.linear(&gate_up, width, from.device)?,
+            down: from.file.linear(&[Matrix::new(&down, width)], inner, from.device)?,
             activation,
             inner,
             paths: paths.map(|module| from.path(&format!("mlp.{module}"))),
@@ -246,7 +247,7 @@ impl Ends {
         config: &Config,
         device: &Device,
     ) -> std::result::Result<Self, GgufError> {
-        let table = |name| file.linear(&[(name, config.vocabulary)], config.width, device);
+        let table = |name| file.linear(&[Matrix::new(name, config.vocabulary)], config.width, device);
         let head = match file.has("output.weight") {
             true => Some(table("output.weight")?),
             false => None,
@@ -266,11 +267,11 @@ impl Ends {
 
     /// The logits of the rows that want them, from what the last layer gave.
     pub(super) fn logits(&self, x: &Tensor, batch: &Batch<'_>) -> Result<Tensor> {
+        if batch.wanted.is_empty() {
+            let vocabulary = self.embedding.out_features();
+            return Tensor::zeros((0, vocabulary), DType::F32, x.device());
+        }
         let x = rms_norm(&batch.wanted_of(x)?, &self.norm, self.norm_eps)?;
         self.head.as_ref().unwrap_or(&self.embedding).forward(&x, Then::Nothing)
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.embedding.bytes() + self.head.as_ref().map_or(0, Linear::bytes)
     }
 }

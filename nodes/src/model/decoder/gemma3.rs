@@ -131,8 +131,4 @@ impl Network for Gemma3 {
             layer.feed_forward.describe(base);
         }
     }
-
-    fn bytes(&self) -> usize {
-        self.ends.bytes()
-    }
 }

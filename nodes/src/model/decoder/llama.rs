@@ -136,8 +136,4 @@ impl Network for Llama {
             layer.feed_forward.describe(base);
         }
     }
-
-    fn bytes(&self) -> usize {
-        self.ends.bytes()
-    }
 }

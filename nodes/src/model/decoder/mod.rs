@@ -30,7 +30,7 @@ use batch::{Batch, with_floats};
 use candle_core::{Device, Result, Tensor};
 use gemma3::Gemma3;
 use llama::Llama;
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// A language model: its network, tokenizer and chat template. Replicas share one.
 #[derive(Debug)]
@@ -64,6 +64,20 @@ impl LanguageModel {
             decoder,
         })
     }
+
+    /// The text that the model continues with its answer to a chat; `now` is the time since 1970.
+    ///
+    /// # Errors
+    /// The model has no chat template, or the template refuses the messages or fails.
+    pub fn render_chat(
+        &self,
+        messages: &[Message],
+        now: Duration,
+    ) -> std::result::Result<String, ChatError> {
+        let template = self.chat.as_ref().ok_or(ChatError::NoTemplate)?;
+        let (begin, end) = (self.tokenizer.begin_text(), self.tokenizer.end_text());
+        template.render(messages, begin, end, now)
+    }
 }
 
 /// What differs from family to family.
@@ -73,9 +87,6 @@ trait Network: std::fmt::Debug + Send + Sync {
 
     /// The linear layers that adapters can change.
     fn describe(&self, base: &mut Base);
-
-    /// Bytes of the packed embedding and output layer, most of a small model.
-    fn bytes(&self) -> usize;
 }
 
 /// The network of a language model. Its weights do not change; what sequences have read is kept

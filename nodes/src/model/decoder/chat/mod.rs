@@ -11,16 +11,21 @@ use minijinja::{
     Environment, ErrorKind, Value, context, syntax::SyntaxConfig,
 };
 use minijinja_contrib::pycompat;
-use serde::Serialize;
 use std::{fmt, io, time::Duration};
 
 /// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// `system`, `user`, `assistant` or what else the template knows.
     pub role: String,
     /// Its text.
     pub content: String,
+}
+
+impl Message {
+    fn value(&self) -> Value {
+        Value::from_pairs([("role", self.role.as_str()), ("content", self.content.as_str())])
+    }
 }
 
 /// Why messages cannot be rendered.
@@ -98,7 +103,7 @@ impl ChatTemplate {
         now: Duration,
     ) -> Result<String, ChatError> {
         let values = context! {
-            messages => messages,
+            messages => messages.iter().map(Message::value).collect::<Value>(),
             bos_token => begin,
             eos_token => end,
             add_generation_prompt => true,

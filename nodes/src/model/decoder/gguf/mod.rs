@@ -20,6 +20,7 @@ use candle_core::{
     },
 };
 use std::{
+    borrow::Cow,
     io::{self, Cursor},
     path::{Path, PathBuf},
 };
@@ -250,32 +251,37 @@ impl Gguf {
         Ok(self.info(name)?.shape.dims())
     }
 
-    /// A linear layer from one or several matrices, stacked, that keep their formats. Each is given
-    /// with its number of outputs; all have `inputs` inputs.
+    /// A linear layer from one or several matrices with `inputs` inputs, stacked, that keep their
+    /// formats.
     ///
     /// # Errors
     /// A tensor is missing, has another shape or a format that the kernels do not know.
     pub fn linear(
         &self,
-        parts: &[(&str, usize)],
+        parts: &[Matrix<'_>],
         inputs: usize,
         device: &Device,
     ) -> Result<Linear, GgufError> {
-        let first = parts.first().map_or("", |(name, _)| name);
-        let parts: Vec<_> = parts
-            .iter()
-            .map(|&(name, outputs)| {
-                self.expect_shape(name, &[outputs, inputs])?;
-                Ok(Quantized {
-                    bytes: self.bytes(name)?,
-                    dtype: self.info(name)?.ggml_dtype,
-                    rows: outputs,
-                    columns: inputs,
-                })
+        let mut loaded = Vec::with_capacity(parts.len());
+        for part in parts {
+            self.expect_shape(part.name, &[part.outputs, inputs])?;
+            let bytes = self.bytes(part.name)?;
+            loaded.push(match part.interleaved_heads {
+                Some(head_dim) => Cow::Owned(in_halves(bytes, part.outputs, head_dim)),
+                None => Cow::Borrowed(bytes),
+            });
+        }
+        let stacked = parts.iter().zip(&loaded).map(|(part, bytes)| {
+            Ok(Quantized {
+                bytes,
+                dtype: self.info(part.name)?.ggml_dtype,
+                rows: part.outputs,
+                columns: inputs,
             })
-            .collect::<Result<_, GgufError>>()?;
-        Linear::quantized(&parts, device).map_err(|source| GgufError::Candle {
-            what: format!("tensor {first:?}"),
+        });
+        let stacked: Vec<_> = stacked.collect::<Result<_, GgufError>>()?;
+        Linear::quantized(&stacked, device).map_err(|source| GgufError::Candle {
+            what: format!("tensor {:?}", parts.first().map_or("", |part| part.name)),
             source,
         })
     }
@@ -329,6 +335,42 @@ impl Gguf {
         let bytes = self.bytes.get(start..start + size);
         bytes.ok_or(GgufError::Truncated { what: "a tensor" })
     }
+}
+
+/// A matrix in the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    /// The tensor's name.
+    pub name: &'a str,
+    /// How many rows it has.
+    pub outputs: usize,
+    /// Its rows belong to heads of so many and stand in the order of interleaved rotation: value `i`
+    /// of a head's first half, then value `i` of its second. They are put back in the order of halves.
+    pub interleaved_heads: Option<usize>,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix that stays as it is.
+    pub fn new(name: &'a str, outputs: usize) -> Self {
+        Self {
+            name,
+            outputs,
+            interleaved_heads: None,
+        }
+    }
+}
+
+/// Rows in the order of halves, from the order of interleaved rotation.
+fn in_halves(bytes: &[u8], rows: usize, head_dim: usize) -> Vec<u8> {
+    let row = bytes.len() / rows.max(1);
+    let mut ordered = Vec::with_capacity(bytes.len());
+    for index in 0..rows {
+        let (head, place) = (index / head_dim, index % head_dim);
+        let (half, i) = (place / (head_dim / 2), place % (head_dim / 2));
+        let from = head * head_dim + 2 * i + half;
+        ordered.extend(&bytes[from * row..(from + 1) * row]);
+    }
+    ordered
 }
 
 fn integer(value: &Value) -> Option<u32> {
