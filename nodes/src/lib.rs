@@ -8,6 +8,7 @@ mod catalog;
 pub mod compute;
 mod kernel;
 mod embed;
+pub mod generate;
 pub mod model;
 mod node;
 mod on_thread;
@@ -23,6 +24,7 @@ mod value;
 
 pub use catalog::{Catalog, Order};
 pub use embed::Embed;
+pub use generate::Generate;
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
 pub use on_thread::{Cost, Model, OnThread};
 pub use rerank::Rerank;

@@ -4,6 +4,7 @@
 
 mod bert;
 mod config;
+pub mod decoder;
 mod dense;
 mod encoder;
 mod error;
