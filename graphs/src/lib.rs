@@ -10,6 +10,7 @@ mod expression;
 mod facts;
 mod graph;
 mod problems;
+pub mod show;
 #[cfg(test)]
 mod sketch;
 mod template;

@@ -27,7 +27,7 @@ use std::{
 pub(super) fn check(
     decl: &GraphDecl,
     world: &World<'_>,
-    server_timeout: Option<Duration>,
+    server_timeout: Duration,
     problems: &mut Problems,
 ) -> Graph {
     let (drafts, outputs) = draft::draft(decl, problems);
@@ -248,8 +248,12 @@ impl Checker<'_, '_> {
         let mut arguments = Vec::with_capacity(draft.ports.len());
         let mut may_skip = false;
         for (port, parsed) in &draft.ports {
-            let takes = kinds::takes(port, &draft.decl.work, self.world, self.problems);
-            let bound = bind::bind(parsed, &self.scope, self.problems);
+            let takes = kinds::takes(port, &draft.decl.work, self.world);
+            let mut bound = bind::bind(parsed, &self.scope, self.problems);
+            if bound.expression == Expression::Constant(Literal::Null) {
+                // What could not be read stands with a null, and has been reported.
+                bound.value_type = Type::Any;
+            }
             self.check_port(port.name, draft, &takes, &bound);
             if takes.required && matches!(bound.value_type, Type::Option(_)) {
                 may_skip = true;
@@ -371,7 +375,7 @@ impl Checker<'_, '_> {
         };
         if let Some((span, what)) = missing {
             let message = format!("graph \"{}\" {what}", *self.decl.id);
-            let problem = Diagnostic::error(codes::MISSING_ARGUMENT, message, span);
+            let problem = Diagnostic::error(schema::codes::MISSING_OPTION, message, span);
             let help = "`output` names the fields of the answer, such as `answer \"{{ node }}\"`";
             self.problems.push(problem.help(help));
         }
@@ -426,7 +430,7 @@ impl Checker<'_, '_> {
                 "a batch of {} never fills: a replica holds {} items at most",
                 batch.max_size.value, ongoing.value
             );
-            let problem = Diagnostic::error(codes::BATCH_SIZE, message, batch.max_size.span)
+            let problem = Diagnostic::warning(codes::BATCH_SIZE, message, batch.max_size.span)
                 .also(ongoing.span, "the most that a replica holds");
             self.problems
                 .push(problem.help("raise `max-ongoing-requests` or lower `max-size`"));
@@ -438,7 +442,8 @@ impl Checker<'_, '_> {
             let Some(timeout) = &draft.decl.pool.timeout else {
                 continue;
             };
-            if timeout.value <= graph {
+            // A graph whose timeout could not be read stands with none.
+            if timeout.value <= graph || graph.is_zero() {
                 continue;
             }
             let message = format!(
