@@ -8,6 +8,7 @@ mod catalog;
 pub mod compute;
 mod embed;
 pub mod model;
+mod kernel;
 mod node;
 mod on_thread;
 pub mod ops;
