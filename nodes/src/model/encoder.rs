@@ -94,6 +94,7 @@ impl Encoder {
         let mut base = Base {
             prefixes: family.prefixes().to_vec(),
             linears: Bert::linears(&config),
+            device: options.device.clone(),
             ..Base::default()
         };
         Head::adaptable(&config, family, &mut base);
