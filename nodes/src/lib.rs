@@ -9,6 +9,8 @@ pub mod compute;
 mod kernel;
 mod embed;
 pub mod generate;
+mod embed;
+mod kernel;
 pub mod model;
 mod node;
 mod on_thread;

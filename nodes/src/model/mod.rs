@@ -18,5 +18,5 @@ mod weights;
 pub use encoder::{Encoder, EncoderOptions, Sequence};
 pub use error::LoadError;
 pub use pooling::Pooling;
-pub use tokenize::{FirstText, Tokenize, Tokens};
+pub use tokenize::{FirstText, Tokenize, TokenizeError, Tokens};
 pub use weights::{Table, Weights, WeightsError};

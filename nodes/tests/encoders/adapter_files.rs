@@ -1,10 +1,14 @@
 //! Adapters that cannot be used are refused in words.
 
 use super::{golden, load};
-use nodes::adapter::{Adapter, AdapterError};
+use nodes::{
+    adapter::{Adapter, AdapterError},
+    model::Encoder,
+};
+use proptest::prelude::*;
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use serde_json::{Value as Json, json};
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, sync::LazyLock};
 use tempfile::TempDir;
 
 const QUERY: &str = "base_model.model.bert.encoder.layer.0.attention.self.query";
@@ -83,7 +87,8 @@ impl Folder {
 }
 
 fn load_from(folder: &Path) -> Result<Adapter, AdapterError> {
-    Adapter::load("legal", folder, load(&golden("tiny-bert")).base())
+    static MODEL: LazyLock<Encoder> = LazyLock::new(|| load(&golden("tiny-bert")));
+    Adapter::load("legal", folder, MODEL.base())
 }
 
 #[test]
@@ -231,4 +236,25 @@ fn damaged_folders_are_refused() {
         load_from(folder.path()),
         Err(AdapterError::Weights(_))
     ));
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_a_sound_adapter_makes_it_panic(
+        file in prop::sample::select(&["adapter_config.json", "adapter_model.safetensors"][..]),
+        at in 0.0..1.0f64,
+        bytes in prop::collection::vec(any::<u8>(), 1..4),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+            let mut content = fs::read(golden("adapters/patterns").join(name)).unwrap();
+            if name == file {
+                // The header is where a change can do harm.
+                let at = (at * content.len().min(3000) as f64) as usize;
+                content.splice(at..(at + bytes.len()).min(content.len()), bytes.iter().copied());
+            }
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        let _ = load_from(folder.path());
+    }
 }

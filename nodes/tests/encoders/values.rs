@@ -1,7 +1,7 @@
 //! What the nodes take and give.
 
 use super::{Shelf, golden, input, load};
-use nodes::{Document, Embed, Input, Map, Model, NodeError, Rerank, Value};
+use nodes::{Document, Embed, Input, Map, Model, Node, NodeError, OnThread, Rerank, Value};
 use std::sync::Arc;
 
 fn shelf() -> Arc<Shelf> {
@@ -170,4 +170,17 @@ fn the_cost_of_an_item_is_about_its_tokens() {
     let pairs = Rerank::new(encoder, shelf()).cost();
     let list = Value::list(["short", "short"].map(Value::text));
     assert!((6..24).contains(&pairs(&input([query(), ("documents", list)]))));
+}
+
+#[tokio::test]
+async fn nodes_run_on_threads_of_their_own_and_share_weights() {
+    let encoder = load(&golden("tiny-bert"));
+    let replica = || OnThread::spawn("embed", 2, Embed::new(encoder.clone(), shelf())).unwrap();
+    let (first, second) = (replica(), replica());
+    let batch = || vec![input([("text", Value::text("a batch is formed"))])];
+    let (a, b) = tokio::join!(first.run(batch()), second.run(batch()));
+    let (a, b) = (a[0].as_ref().unwrap(), b[0].as_ref().unwrap());
+    assert_eq!(super::vector(a), super::vector(b));
+    assert_eq!(super::vector(a).len(), encoder.dimensions());
+    assert!(first.cost(&batch()[0]) > 2);
 }
