@@ -98,7 +98,9 @@ fn back(text: &str, place: usize, overlap: usize) -> usize {
     let word = repeated
         .find(char::is_whitespace)
         .filter(|space| !repeated[*space..].trim().is_empty());
-    word.map_or(earliest, |space| earliest + space)
+    // A text without white space, such as Chinese, may be cut anywhere.
+    let whole = if before.ends_with(char::is_whitespace) { place } else { earliest };
+    word.map_or(whole, |space| earliest + space)
 }
 
 /// Where a text is cut, from coarse to fine.
@@ -223,6 +225,7 @@ mod tests {
             ("a long paragraph\n\nb", Paragraph, 10, 0, &["a long", "paragraph", "b"]),
             ("unbreakable", Paragraph, 4, 0, &["unbr", "eaka", "ble"]),
             ("one two three four", Line, 10, 4, &["one two", "two three", "four"]),
+            ("一二三四五六", Line, 4, 2, &["一二三四", "三四五六"]),
             ("äöü äöü", Line, 3, 0, &["äöü", "äöü"]),
         ];
         for (text, by, max_chars, overlap, expected) in cases {

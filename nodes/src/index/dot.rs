@@ -15,25 +15,31 @@ pub(super) fn dot(one: &[f32], other: &[f32]) -> f32 {
     )
 }
 
-/// Puts the inner product of `query` with each row of `rows` into `scores`.
-pub(super) fn scan_f32(query: &[f32], rows: &[f32], scores: &mut Vec<f32>) {
+/// Puts the inner product of `query` with each row into `scores`.
+pub(super) fn scan_f32<'a>(
+    query: &[f32],
+    rows: impl Iterator<Item = &'a [f32]>,
+    scores: &mut Vec<f32>,
+) {
     vectorised(
         #[inline(always)]
         || {
             scores.clear();
-            let rows = rows.chunks_exact(query.len());
             scores.extend(rows.map(|row| dot_f32(query, row)));
         },
     );
 }
 
-/// Puts the inner product of `query` with each row of `rows`, times the row's scale, into `scores`.
-pub(super) fn scan_i8(query: &[i8], rows: &[i8], scales: &[f32], scores: &mut Vec<f32>) {
+/// Puts the inner product of `query` with each row, times the row's scale, into `scores`.
+pub(super) fn scan_i8<'a>(
+    query: &[i8],
+    rows: impl Iterator<Item = (&'a [i8], f32)>,
+    scores: &mut Vec<f32>,
+) {
     vectorised(
         #[inline(always)]
         || {
             scores.clear();
-            let rows = rows.chunks_exact(query.len()).zip(scales);
             scores.extend(rows.map(|(row, scale)| dot_i8(query, row) as f32 * scale));
         },
     );
@@ -107,7 +113,7 @@ mod tests {
             let (one, other): (Vec<i8>, Vec<i8>) = pairs.into_iter().unzip();
             let plain: i64 = one.iter().zip(&other).map(|(a, b)| i64::from(*a) * i64::from(*b)).sum();
             let mut scores = Vec::new();
-            scan_i8(&one, &other, &[1.0], &mut scores);
+            scan_i8(&one, std::iter::once((&other[..], 1.0)), &mut scores);
             prop_assert_eq!(scores, vec![plain as f32]);
         }
     }

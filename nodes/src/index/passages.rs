@@ -261,7 +261,12 @@ mod tests {
              ### On Linux\n{words}\n### Note\nShort.\n\n## Install\n{words}\n### Empty\n"
         );
         let shown = show(&passages("docs/guide.md", &text)).replace(words.trim_end(), "…");
-        expect![[r#""#]].assert_eq(&shown);
+        expect![[r#"
+            docs/guide.md#guide (Guide: -) "Intro."
+            docs/guide.md#install (Guide: Guide > Install) "Install\n\n… \n```sh\n# no heading\n```"
+            docs/guide.md#on-linux (Guide: Guide > Install > On Linux) "On Linux\n\n…\n\nNote\n\nShort."
+            docs/guide.md#install-2 (Guide: Guide > Install) "Install\n\n…"
+        "#]].assert_eq(&shown);
     }
 
     #[test]
@@ -274,7 +279,9 @@ mod tests {
 
     #[test]
     fn plain_text_is_one_section() {
-        expect![[r#""#]].assert_eq(&show(&passages("notes/today.txt", "# one\n\ntwo")));
+        expect![[r##"
+            notes/today.txt#today (today: -) "# one\n\ntwo"
+        "##]].assert_eq(&show(&passages("notes/today.txt", "# one\n\ntwo")));
     }
 
     proptest! {

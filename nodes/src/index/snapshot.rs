@@ -9,7 +9,7 @@ use super::{
     vectors::{Among, Vectors},
 };
 use crate::Document;
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 use tantivy::{
     DocAddress, DocId, Score, Searcher, SegmentReader, TantivyDocument,
     collector::{Collector, SegmentCollector},
@@ -43,12 +43,8 @@ pub(super) struct Snapshot {
     ids: Vec<StrColumn>,
 }
 
-/// A document that was found, and how well it fits.
-struct Hit {
-    address: DocAddress,
-    id: String,
-    score: f64,
-}
+/// How well a document fits, and where it is.
+type Hit = (f64, DocAddress);
 
 impl Snapshot {
     /// Joins what the text index knows with the vectors.
@@ -160,7 +156,10 @@ impl Snapshot {
                     self.nearest(vector, filter, depth)?,
                     self.matching(text, filter, depth)?,
                 ];
-                joined(sides, query.top_k)
+                let ranked = sides.each_ref().map(|side| side.iter().map(|hit| hit.1));
+                let fused = fusion::fuse(ranked).into_iter();
+                let hits = fused.map(|(address, score)| (score, address));
+                self.ordered(hits.collect(), query.top_k)?
             }
         };
         hits.into_iter().map(|hit| self.document(hit)).collect()
@@ -185,8 +184,8 @@ impl Snapshot {
             }
         };
         let best = vectors.nearest(&unit, among, keep)?;
-        let best = best.into_iter().map(|(score, row)| (score, self.documents[row as usize]));
-        self.hits(best, keep)
+        let hits = best.into_iter().map(|(score, row)| (f64::from(score), self.documents[row as usize]));
+        self.ordered(hits.collect(), keep)
     }
 
     fn matching(
@@ -208,7 +207,8 @@ impl Snapshot {
         }
         let best = self.searcher.search(&*query, &Best(keep));
         let best = best.map_err(IndexError::text("search the text index"))?;
-        self.hits(best.into_iter(), keep)
+        let hits = best.into_iter().map(|(score, address)| (f64::from(score), address));
+        self.ordered(hits.collect(), keep)
     }
 
     /// The rows of the documents that satisfy a filter, in ascending order.
@@ -228,20 +228,26 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Orders equal scores by id and keeps as many as wanted.
-    fn hits(
-        &self,
-        best: impl Iterator<Item = (f32, DocAddress)>,
-        keep: usize,
-    ) -> Result<Vec<Hit>, IndexError> {
-        let hits = best.map(|(score, address)| {
-            Ok(Hit {
-                address,
-                id: self.id(address)?,
-                score: f64::from(score),
-            })
-        });
-        Ok(ordered(hits.collect::<Result<_, IndexError>>()?, keep))
+    /// The best `keep`, best first. Equal scores are ordered by id, which is looked up for them only.
+    fn ordered(&self, mut hits: Vec<Hit>, keep: usize) -> Result<Vec<Hit>, IndexError> {
+        hits.sort_unstable_by(|one, other| other.0.total_cmp(&one.0));
+        let mut done = 0;
+        for equal in hits.chunk_by_mut(|one, other| one.0 == other.0) {
+            if done >= keep {
+                break;
+            }
+            done += equal.len();
+            if equal.len() > 1 {
+                let named = equal.iter().map(|hit| Ok((self.id(hit.1)?, *hit)));
+                let mut named: Vec<_> = named.collect::<Result<_, IndexError>>()?;
+                named.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+                for (place, (_, hit)) in equal.iter_mut().zip(named) {
+                    *place = hit;
+                }
+            }
+        }
+        hits.truncate(keep);
+        Ok(hits)
     }
 
     fn id(&self, address: DocAddress) -> Result<String, IndexError> {
@@ -256,50 +262,28 @@ impl Snapshot {
         }
     }
 
-    fn document(&self, hit: Hit) -> Result<Document, IndexError> {
+    fn document(&self, (score, address): Hit) -> Result<Document, IndexError> {
         let stored: TantivyDocument = self
             .searcher
-            .doc(hit.address)
+            .doc(address)
             .map_err(IndexError::text("read a document"))?;
         let text_of = |field| stored.get_first(field).and_then(|value| value.as_str());
+        let [id, text] = [self.fields.id, self.fields.text].map(text_of);
         let metadata = text_of(self.fields.metadata).and_then(json::read_map);
-        let stored = text_of(self.fields.text).zip(metadata);
-        let (text, metadata) = stored.ok_or_else(|| self.damaged("a document is not complete"))?;
-        Ok(Document {
-            id: hit.id.into(),
-            text: text.into(),
-            score: hit.score,
-            metadata: Arc::new(metadata),
-        })
+        match (id, text, metadata) {
+            (Some(id), Some(text), Some(metadata)) => Ok(Document {
+                id: id.into(),
+                text: text.into(),
+                score,
+                metadata: Arc::new(metadata),
+            }),
+            _ => Err(self.damaged("a document is not complete")),
+        }
     }
 
     fn damaged(&self, reason: impl Into<String>) -> IndexError {
         IndexError::damaged(&self.folder, reason)
     }
-}
-
-fn joined(sides: [Vec<Hit>; 2], keep: usize) -> Vec<Hit> {
-    let addresses = sides.each_ref().map(|side| side.iter().map(|hit| hit.address));
-    let scores = fusion::fuse(addresses);
-    let hits: HashMap<_, _> = sides
-        .into_iter()
-        .flatten()
-        .map(|hit| (hit.address, hit))
-        .collect();
-    let scored = hits.into_values().map(|hit| Hit {
-        score: scores[&hit.address],
-        ..hit
-    });
-    ordered(scored.collect(), keep)
-}
-
-fn ordered(mut hits: Vec<Hit>, keep: usize) -> Vec<Hit> {
-    hits.sort_unstable_by(|one, other| {
-        let scores = other.score.total_cmp(&one.score);
-        scores.then_with(|| one.id.cmp(&other.id))
-    });
-    hits.truncate(keep);
-    hits
 }
 
 /// Collects the documents with the best scores and those that tie with the last of them.

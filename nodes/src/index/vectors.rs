@@ -19,7 +19,7 @@ const CHUNK: usize = 1024;
 
 /// How many candidates of a scan over bytes are compared exactly, for `keep` wanted.
 fn candidates(keep: usize) -> usize {
-    (8 * keep).max(128)
+    2 * keep + 100
 }
 
 /// The vectors of a snapshot.
@@ -175,58 +175,57 @@ impl Vectors {
     }
 
     fn nearest_by_values(&self, query: &[f32], among: Among<'_>, keep: usize) -> Vec<(f32, u32)> {
-        let mut top = Top::new(keep);
         match among {
-            Among::Marked(marked) => {
-                let scan = |chunk: &Chunk, scores: &mut Vec<f32>| {
-                    dot::scan_f32(query, &chunk.values, scores);
-                };
-                self.scan(marked, scan, &mut top);
-            }
+            Among::Marked(marked) => self.scan(marked, keep, |chunk, scores| {
+                let rows = chunk.values.chunks_exact(self.dimensions);
+                dot::scan_f32(query, rows, scores);
+            }),
             Among::Rows(rows) => {
-                for row in rows {
-                    let values = self.chunk_of(*row).values(*row, self.dimensions);
-                    top.push(dot::dot(query, values), *row);
-                }
+                let mut scores = Vec::with_capacity(rows.len());
+                let values = |row: &u32| self.chunk_of(*row).values(*row, self.dimensions);
+                dot::scan_f32(query, rows.iter().map(values), &mut scores);
+                best_of(&scores, rows, keep)
             }
         }
-        top.into_vec()
     }
 
     fn nearest_by_codes(&self, query: &[f32], among: Among<'_>, keep: usize) -> Vec<u32> {
         let mut code = Vec::with_capacity(query.len());
         // The query's own scale is the same for all rows, so the order does not need it.
         encode(query, &mut code);
-        let mut top = Top::new(keep);
-        match among {
-            Among::Marked(marked) => {
-                let scan = |chunk: &Chunk, scores: &mut Vec<f32>| {
-                    dot::scan_i8(&code, &chunk.codes, &chunk.scales, scores);
-                };
-                self.scan(marked, scan, &mut top);
-            }
+        let best = match among {
+            Among::Marked(marked) => self.scan(marked, keep, |chunk, scores| {
+                let rows = chunk.codes.chunks_exact(self.dimensions);
+                dot::scan_i8(&code, rows.zip(chunk.scales.iter().copied()), scores);
+            }),
             Among::Rows(rows) => {
-                let mut score = Vec::with_capacity(1);
-                for row in rows {
-                    let (codes, scale) = self.chunk_of(*row).codes(*row, self.dimensions);
-                    dot::scan_i8(&code, codes, &[scale], &mut score);
-                    top.push(score[0], *row);
-                }
+                let mut scores = Vec::with_capacity(rows.len());
+                let codes = |row: &u32| self.chunk_of(*row).codes(*row, self.dimensions);
+                dot::scan_i8(&code, rows.iter().map(codes), &mut scores);
+                best_of(&scores, rows, keep)
             }
-        }
-        top.into_vec().into_iter().map(|(_, row)| row).collect()
+        };
+        best.into_iter().map(|(_, row)| row).collect()
     }
 
-    fn scan(&self, marked: &[bool], scan: impl Fn(&Chunk, &mut Vec<f32>), top: &mut Top<u32>) {
+    /// The best marked rows, by what `score` puts into its second argument for a chunk.
+    fn scan(
+        &self,
+        marked: &[bool],
+        keep: usize,
+        score: impl Fn(&Chunk, &mut Vec<f32>),
+    ) -> Vec<(f32, u32)> {
+        let mut top = Top::new(keep);
         let mut scores = Vec::with_capacity(CHUNK);
         for (place, (chunk, marked)) in self.chunks.iter().zip(marked.chunks(CHUNK)).enumerate() {
-            scan(chunk, &mut scores);
+            score(chunk, &mut scores);
             for (within, (score, marked)) in scores.iter().zip(marked).enumerate() {
                 if *marked && *score >= top.threshold() {
                     top.push(*score, (place * CHUNK + within) as u32);
                 }
             }
         }
+        top.into_vec()
     }
 
     fn chunk_of(&self, row: u32) -> &Chunk {
@@ -268,6 +267,14 @@ impl Chunk {
         let codes = &self.codes[within * dimensions..][..dimensions];
         (codes, self.scales[within])
     }
+}
+
+fn best_of(scores: &[f32], rows: &[u32], keep: usize) -> Vec<(f32, u32)> {
+    let mut top = Top::new(keep);
+    for (score, row) in scores.iter().zip(rows) {
+        top.push(*score, *row);
+    }
+    top.into_vec()
 }
 
 /// Appends a vector's bytes and returns what they are to be multiplied with: its largest magnitude
