@@ -1,6 +1,6 @@
 //! A file that has been checked.
 
-use crate::Expression;
+use crate::{Expression, walk::Slot};
 use petgraph::graph::DiGraph;
 use schema::{Diagnostic, IndexDecl, InputField, ModelDecl, Name, NodeDecl, Server, Type};
 use std::{sync::Arc, time::Duration};
@@ -64,6 +64,8 @@ pub struct Graph {
     /// stand in a topological order: a node comes after everything that it reads.
     pub(crate) dag: DiGraph<GraphNode, ()>,
     pub(crate) output: Vec<BoundOutput>,
+    /// How every [`Walk`](crate::Walk) through it begins.
+    pub(crate) slots: Vec<Slot>,
 }
 
 /// A node with its references resolved.
@@ -96,6 +98,8 @@ pub struct Bound {
     pub accepts: Type,
     /// What it is given.
     pub expression: Expression,
+    /// Whether the node is skipped when this is none; a port that is not required takes a none.
+    pub required: bool,
 }
 
 /// A fan-out.

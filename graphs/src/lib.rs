@@ -4,10 +4,22 @@
 //! yields a [`Program`], the only proof that a file is good; nothing afterwards looks a name up or
 //! asks whether it exists. The crate knows no files, no clock and no runtime.
 
+mod check;
+pub mod codes;
 mod expression;
 mod facts;
 mod graph;
+mod problems;
+pub mod show;
+#[cfg(test)]
+mod sketch;
+mod template;
+mod types;
+mod walk;
 
+pub use check::{OWN_ROUTES, check};
 pub use expression::{Expression, Path, Root, Step, TemplateExpression};
 pub use facts::{Facts, IndexFacts, Machine, ModelFacts};
 pub use graph::{Bound, BoundEach, BoundFallback, BoundOutput, Graph, GraphNode, NodeIx, Program};
+pub use template::builtins;
+pub use walk::{Next, Outcome, Ready, Walk};

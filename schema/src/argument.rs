@@ -28,6 +28,11 @@ pub enum Argument {
 }
 
 impl Argument {
+    /// A constant that is not written anywhere.
+    pub fn constant(literal: Literal) -> Self {
+        Argument::Literal(Spanned::new(literal, Span::default()))
+    }
+
     /// Where it was written.
     pub fn span(&self) -> Span {
         match self {
@@ -55,7 +60,9 @@ impl PartialEq for Template {
 
 impl Template {
     /// A template with its content, the place of the whole string with its quotes, and the points
-    /// at which content and file stop advancing together. The first point is that of offset 0.
+    /// at which content and file stop advancing together. The first point is that of offset 0;
+    /// where two have the same offset in the content, the first says where the file's writing of
+    /// what is before ends, and the second where that of what comes after begins.
     pub fn new(text: String, span: Span, places: Vec<(u32, u32)>) -> Self {
         Self { text, span, places }
     }
@@ -74,9 +81,14 @@ impl Template {
     pub fn place(&self, range: std::ops::Range<usize>) -> Span {
         let start = self.file_offset(range.start);
         // The end is that of the last byte, so that a range up to a line break stays on its line.
-        let end = match range.end.checked_sub(1) {
-            Some(last) if last >= range.start => self.file_offset(last) + 1,
-            _ => start,
+        // Where an escape ends, the first of the points there is its end in the file.
+        let ends = self
+            .places
+            .partition_point(|(text, _)| (*text as usize) < range.end);
+        let end = match self.places.get(ends) {
+            _ if range.end <= range.start => start,
+            Some((text, file)) if *text as usize == range.end => *file as usize,
+            _ => self.file_offset(range.end - 1) + 1,
         };
         Span::new(self.span.source, start, end.max(start))
     }

@@ -5,13 +5,18 @@
 //! resolved, types checked) is the crate `graphs`. It knows no files, no clock and no runtime.
 
 mod argument;
+pub mod codes;
+mod decode;
 mod diagnostic;
 mod document;
 pub mod kind;
 mod node;
+mod parse;
 mod pool;
+mod problems;
 mod scalar;
 mod source;
+mod syntax;
 mod value_type;
 
 pub use argument::{Argument, Literal, Template};
@@ -22,6 +27,7 @@ pub use document::{
 };
 pub use kind::{Kind, Port, Work};
 pub use node::{Each, Fallback, NodeDecl};
+pub use parse::parse;
 pub use pool::{
     Batch, Breaker, Cache, Hedge, PoolSpec, Recycle, Replicas, Resources, Retry, RetryOn,
     ScalePolicy, WhenFull,

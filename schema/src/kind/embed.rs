@@ -1,15 +1,18 @@
 //! `embed`: text to vector.
 
 use super::{Backend, Port};
-use crate::{Argument, Type};
+use crate::{Argument, Type, decode::block};
 
-/// Turns a text, or each of a list of texts, into a vector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embed {
-    /// A BERT-family encoder, or a service.
-    pub backend: Backend,
-    /// The text, or a list of texts.
-    pub text: Argument,
+block! {
+    /// Turns a text, or each of a list of texts, into a vector, with a BERT-family encoder or a
+    /// service.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Embed {
+        /// Where it computes.
+        pub backend: Backend = then(Backend::read),
+        /// The text, or a list of texts.
+        pub text: Argument = option("text").required(),
+    }
 }
 
 impl Embed {

@@ -1,38 +1,50 @@
 //! `generate`: prompt to text.
 
 use super::{Backend, Port};
-use crate::{Argument, Type};
+use crate::{
+    Argument, Literal, Type,
+    decode::{Fields, block},
+};
 
-/// Continues a prompt, or answers chat messages, with a language model.
-///
-/// Every sampling option is an argument: a request may choose it through a template.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Generate {
-    /// A GGUF decoder, or an OpenAI-compatible service.
-    pub backend: Backend,
-    /// The prompt as it is given to the model. Either this or `messages`.
-    pub prompt: Option<Argument>,
-    /// Chat messages in the file, put through the model's chat template.
-    pub messages: Vec<ChatMessage>,
-    /// A list of `{role, content}` maps, put through the model's chat template.
-    pub chat: Option<Argument>,
-    /// Most tokens to generate. Default 256.
-    pub max_tokens: Argument,
-    /// 0 takes the likeliest token each time. Default 0.
-    pub temperature: Argument,
-    /// Sample from this many likeliest tokens only.
-    pub top_k: Option<Argument>,
-    /// Sample from the fewest tokens that together have this probability (nucleus sampling,
-    /// Holtzman et al. 2019).
-    pub top_p: Option<Argument>,
-    /// Sample from tokens with at least this share of the likeliest one's probability.
-    pub min_p: Option<Argument>,
-    /// Divides the logits of tokens that were used already (Keskar et al. 2019). Default 1.
-    pub repetition_penalty: Option<Argument>,
-    /// Makes sampling repeatable.
-    pub seed: Option<Argument>,
-    /// Texts at which generation ends; they are not part of the result.
-    pub stop: Vec<Argument>,
+block! {
+    /// Continues a prompt, or answers chat messages, with a language model: a GGUF decoder or an
+    /// OpenAI-compatible service. The result is a text that can be streamed.
+    ///
+    /// Every sampling option may be a template, so that a request chooses it.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Generate {
+        /// Where it computes.
+        pub backend: Backend = then(Backend::read),
+        /// The prompt as it is given to the model.
+        pub prompt: Option<Argument> = option("prompt").optional(),
+        /// Chat messages in the file, put through the model's chat template.
+        pub messages: Vec<ChatMessage> = blocks_of(&ChatMessage::ROLES, ChatMessage::read),
+        /// A list of `{role, content}` maps, put through the model's chat template.
+        pub chat: Option<Argument> = option("chat").optional(),
+        /// Most tokens to generate.
+        pub max_tokens: Argument = option("max-tokens")
+            .within(1.0, f64::INFINITY)
+            .or(Argument::constant(Literal::Integer(256))),
+        /// 0 takes the likeliest token each time.
+        pub temperature: Argument = option("temperature")
+            .within(0.0, 100.0)
+            .or(Argument::constant(Literal::Integer(0))),
+        /// Sample from this many likeliest tokens only.
+        pub top_k: Option<Argument> = option("top-k").within(1.0, f64::INFINITY).optional(),
+        /// Sample from the fewest tokens that together have this probability (nucleus sampling,
+        /// Holtzman et al. 2019).
+        pub top_p: Option<Argument> = option("top-p").within(0.0, 1.0).optional(),
+        /// Sample from tokens with at least this share of the likeliest one's probability.
+        pub min_p: Option<Argument> = option("min-p").within(0.0, 1.0).optional(),
+        /// Divides the logits of tokens that were used already (Keskar et al. 2019); 1 if absent.
+        pub repetition_penalty: Option<Argument> = option("repetition-penalty")
+            .within(0.01, 100.0)
+            .optional(),
+        /// Makes sampling repeatable.
+        pub seed: Option<Argument> = option("seed").within(0.0, f64::INFINITY).optional(),
+        /// Texts at which generation ends; they are not part of the result.
+        pub stop: Vec<Argument> = option("stop").many(),
+    }
 }
 
 /// A chat message in the file.
@@ -44,7 +56,27 @@ pub struct ChatMessage {
     pub content: Argument,
 }
 
+impl ChatMessage {
+    const ROLES: [(&'static str, &'static str); 3] = [
+        ("system", "A message that says how the model should behave."),
+        ("user", "A message of the user."),
+        ("assistant", "An earlier answer of the model."),
+    ];
+
+    fn read(role: &'static str, f: &mut Fields) -> Self {
+        ChatMessage {
+            role,
+            content: f.doc("Its text.").argument("text").required(),
+        }
+    }
+}
+
 impl Generate {
+    pub(super) fn read(f: &mut Fields) -> Self {
+        f.exactly_one(&[&["prompt"], &["chat"], &["system", "user", "assistant"]]);
+        Self::fields(f)
+    }
+
     pub(super) fn ports(&self) -> Vec<Port<'_>> {
         let mut ports = Vec::new();
         if let Some(prompt) = &self.prompt {

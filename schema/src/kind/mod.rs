@@ -14,7 +14,7 @@ mod template;
 
 pub use embed::Embed;
 pub use generate::{ChatMessage, Generate};
-pub use http::Http;
+pub use http::{Header, HeaderValue, Http};
 pub use infer::Infer;
 pub use merge::Merge;
 pub use python::{Python, PythonEntry};
@@ -24,7 +24,10 @@ pub use split::{Split, SplitBy};
 pub use switch::{Case, Switch};
 pub use template::Template;
 
-use crate::{Argument, Name, Spanned, Text, Type};
+use crate::{
+    Argument, Name, Spanned, Text, Type,
+    decode::{Fields, block},
+};
 
 /// What a node does, with its options. Two equal works can share replicas.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +108,18 @@ impl Kind {
             Kind::Infer => "infer",
         }
     }
+
+    /// The kind that opens with this word, one of [`Kind::name`].
+    pub(crate) fn named(word: &str) -> Self {
+        let found = Kind::ALL.into_iter().find(|kind| kind.name() == word);
+        found.expect("callers take the word from `Kind::name`")
+    }
+
+    /// Whether nodes of this kind run in the walk itself, without a pool: they neither wait nor
+    /// compute.
+    pub fn is_inline(self) -> bool {
+        matches!(self, Kind::Template | Kind::Switch | Kind::Merge)
+    }
 }
 
 /// One value that a node takes for each request.
@@ -128,24 +143,28 @@ impl<'a> Port<'a> {
     }
 }
 
-/// A model and, where wanted, one of its adapters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelUse {
-    /// The model's name.
-    pub model: Spanned<Name>,
-    /// The adapter, chosen for each request; the bare model if absent.
-    pub adapter: Option<Argument>,
+block! {
+    /// A model and, where wanted, one of its adapters.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ModelUse {
+        /// The model's name.
+        pub model: Spanned<Name> = argument("name").required(),
+        /// The adapter, chosen for each request; the bare model if absent.
+        pub adapter: Option<Argument> = option("adapter").optional(),
+    }
 }
 
-/// A remote service that stands in for a local model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Endpoint {
-    /// Its addresses; load is spread over them.
-    pub urls: Vec<Spanned<Text>>,
-    /// The model's name there.
-    pub model: Option<Text>,
-    /// Its API key.
-    pub api_key: Option<Text>,
+block! {
+    /// A remote service that stands in for a local model.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Endpoint {
+        /// Its addresses; load is spread over them.
+        pub urls: Vec<Spanned<Text>> = argument("url").many_required(),
+        /// The model's name there.
+        pub model: Option<Text> = option("model").optional(),
+        /// Its API key.
+        pub api_key: Option<Text> = option("api-key").optional(),
+    }
 }
 
 /// Where `embed`, `rerank` and `generate` compute.
@@ -158,6 +177,24 @@ pub enum Backend {
 }
 
 impl Backend {
+    fn read(f: &mut Fields) -> Self {
+        f.exactly_one(&[&["model"], &["endpoint"]]);
+        let head = f.head();
+        let local = f
+            .doc("It computes in this process, with this model.")
+            .block("model", ModelUse::fields);
+        let remote = f
+            .doc("It computes on a service.")
+            .block("endpoint", Endpoint::fields);
+        match (local, remote) {
+            (None, Some(remote)) => Backend::Remote(remote),
+            (local, _) => Backend::Local(local.unwrap_or(ModelUse {
+                model: Spanned::new(Name::new(""), head),
+                adapter: None,
+            })),
+        }
+    }
+
     fn ports(&self) -> Option<Port<'_>> {
         match self {
             Backend::Local(ModelUse {
@@ -178,6 +215,23 @@ impl Backend {
 }
 
 impl Work {
+    /// Reads the options of a node of this kind.
+    pub(crate) fn read(kind: Kind, f: &mut Fields) -> Self {
+        match kind {
+            Kind::Embed => Work::Embed(Embed::fields(f)),
+            Kind::Search => Work::Search(Search::read(f)),
+            Kind::Rerank => Work::Rerank(Rerank::fields(f)),
+            Kind::Generate => Work::Generate(Generate::read(f)),
+            Kind::Template => Work::Template(Template::fields(f)),
+            Kind::Switch => Work::Switch(Switch::read(f)),
+            Kind::Merge => Work::Merge(Merge::fields(f)),
+            Kind::Split => Work::Split(Split::read(f)),
+            Kind::Http => Work::Http(Http::fields(f)),
+            Kind::Python => Work::Python(Python::fields(f)),
+            Kind::Infer => Work::Infer(Infer::read(f)),
+        }
+    }
+
     /// The kind without its options.
     pub fn kind(&self) -> Kind {
         match self {
@@ -224,6 +278,6 @@ impl Work {
 
     /// Whether this work is done by the walk itself, without a pool: it neither waits nor computes.
     pub fn is_inline(&self) -> bool {
-        matches!(self, Work::Template(_) | Work::Switch(_) | Work::Merge(_))
+        self.kind().is_inline()
     }
 }

@@ -1,19 +1,22 @@
 //! `rerank`: documents to better ordered documents.
 
 use super::{Backend, Port};
-use crate::{Argument, Type};
+use crate::{Argument, Type, decode::block};
 
-/// Scores each document against a query with a cross-encoder and keeps the best, best first.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rerank {
-    /// A BERT or XLM-RoBERTa sequence classifier, or a service.
-    pub backend: Backend,
-    /// The query.
-    pub query: Argument,
-    /// The documents, or a list of texts.
-    pub documents: Argument,
-    /// How many to keep; all if absent.
-    pub keep: Option<Argument>,
+block! {
+    /// Scores each document against a query with a cross-encoder (a BERT or XLM-RoBERTa sequence
+    /// classifier, or a service) and keeps the best, best first.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Rerank {
+        /// Where it computes.
+        pub backend: Backend = then(Backend::read),
+        /// The query.
+        pub query: Argument = option("query").required(),
+        /// The documents, or a list of texts.
+        pub documents: Argument = option("documents").required(),
+        /// How many to keep; all if absent.
+        pub keep: Option<Argument> = option("keep").within(1.0, f64::INFINITY).optional(),
+    }
 }
 
 impl Rerank {

@@ -1,22 +1,30 @@
 //! `search`: query to documents.
 
 use super::Port;
-use crate::{Argument, Name, Spanned, Type};
+use crate::{
+    Argument, Diagnostic, Literal, Name, Spanned, Type, codes,
+    decode::{Fields, block},
+};
 
-/// Finds the documents of an index that are nearest to a vector, a text, or both.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Search {
-    /// The index.
-    pub index: Spanned<Name>,
-    /// Look for neighbours of this vector.
-    pub vector: Option<Argument>,
-    /// Look for these words (BM25).
-    pub text: Option<Argument>,
-    /// How many documents. Default 10.
-    pub top_k: Argument,
-    /// Only documents whose metadata fits: a map from field to value, list of values, or range
-    /// `{gte, gt, lte, lt}`.
-    pub filter: Option<Argument>,
+block! {
+    /// Finds the documents of an index that are nearest to a vector, a text, or both; with both, the
+    /// two lists are joined by reciprocal rank fusion.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Search {
+        /// The index.
+        pub index: Spanned<Name> = option("index").required(),
+        /// Look for neighbours of this vector.
+        pub vector: Option<Argument> = option("vector").optional(),
+        /// Look for these words (BM25).
+        pub text: Option<Argument> = option("text").optional(),
+        /// How many documents.
+        pub top_k: Argument = option("top-k")
+            .within(1.0, 10_000.0)
+            .or(Argument::constant(Literal::Integer(10))),
+        /// Only documents whose metadata fits: a map from field to value, list of values, or range
+        /// `{gte, gt, lte, lt}`.
+        pub filter: Option<Argument> = option("filter").optional(),
+    }
 }
 
 /// What a search looks at.
@@ -31,6 +39,19 @@ pub enum SearchMode {
 }
 
 impl Search {
+    pub(super) fn read(f: &mut Fields) -> Self {
+        let search = Self::fields(f);
+        if !f.has("vector") && !f.has("text") {
+            let head = f.head();
+            f.report(|| {
+                let message = "this search looks for nothing";
+                Diagnostic::error(codes::MISSING_OPTION, message, head)
+                    .help("add `vector`, `text` or both")
+            });
+        }
+        search
+    }
+
     /// What it looks at, as far as the file says; a request may leave one of the two empty.
     pub fn mode(&self) -> SearchMode {
         match (&self.vector, &self.text) {

@@ -1,19 +1,24 @@
 //! `split`: text to pieces.
 
 use super::Port;
-use crate::{Argument, Spanned, Type};
+use crate::{
+    Argument, Diagnostic, Spanned, Type, codes,
+    decode::{Choice, Fields, block},
+};
 
-/// Cuts a text into pieces of a bounded size.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Split {
-    /// The text.
-    pub text: Argument,
-    /// Where it may be cut. Default `paragraph`.
-    pub by: SplitBy,
-    /// Most characters of a piece. Default 1000.
-    pub max_chars: Spanned<u32>,
-    /// Characters of the piece before that a piece repeats. Default 0.
-    pub overlap: Spanned<u32>,
+block! {
+    /// Cuts a text into pieces of a bounded size.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Split {
+        /// The text.
+        pub text: Argument = option("text").required(),
+        /// Where it may be cut.
+        pub by: SplitBy = option("by").or(SplitBy::default()),
+        /// Most characters of a piece.
+        pub max_chars: Spanned<u32> = option("max-chars").at_least(1).or(1000),
+        /// Characters of the piece before that a piece repeats.
+        pub overlap: Spanned<u32> = option("overlap").or(0),
+    }
 }
 
 /// Where a text may be cut.
@@ -28,7 +33,33 @@ pub enum SplitBy {
     Line,
 }
 
+impl Choice for SplitBy {
+    const CHOICES: &'static [(&'static str, Self, &'static str)] = &[
+        (
+            "paragraph",
+            SplitBy::Paragraph,
+            "between paragraphs, within one only where it is too long",
+        ),
+        ("sentence", SplitBy::Sentence, "between sentences"),
+        ("line", SplitBy::Line, "between lines"),
+    ];
+}
+
 impl Split {
+    pub(super) fn read(f: &mut Fields) -> Self {
+        let split = Self::fields(f);
+        if split.overlap.value >= split.max_chars.value {
+            let (overlap, most) = (split.overlap, split.max_chars);
+            f.report(|| {
+                let message = "a piece repeats as many characters as it has";
+                Diagnostic::error(codes::OUT_OF_RANGE, message, overlap.span)
+                    .also(most.span, "most characters of a piece")
+                    .help("make `overlap` smaller than `max-chars`")
+            });
+        }
+        split
+    }
+
     pub(super) fn ports(&self) -> Vec<Port<'_>> {
         vec![Port::new("text", Type::Text, &self.text)]
     }

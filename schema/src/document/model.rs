@@ -1,0 +1,119 @@
+//! `model`: weights that nodes compute with.
+
+use crate::{
+    ByteSize, Diagnostic, Name, Span, Spanned, Text, codes,
+    decode::{Fields, block},
+};
+
+block! {
+    /// A model that nodes name.
+    #[derive(Debug, Clone)]
+    pub struct ModelDecl {
+        /// Its name.
+        pub id: Spanned<Name> = id(),
+        /// Where its files are had from; several are tried in order.
+        pub sources: Vec<Spanned<ModelSource>> = blocks("source", ModelSource::read),
+        /// LoRA adapters over it.
+        pub adapters: Option<Spanned<AdapterSet>> = block("adapters", AdapterSet::fields),
+        /// Number type of its weights at run time; `auto` is as the file has them.
+        pub dtype: Spanned<String> = option("dtype")
+            .one_of(&["auto", "f32", "int8"])
+            .or("auto".to_owned()),
+        /// Where it computes: `cpu` or `cuda:N`.
+        pub device: Spanned<String> = option("device").or("cpu".to_owned()),
+        /// How many tokens it reads at most; the model's own limit if absent.
+        pub max_tokens: Option<Spanned<u32>> = option("max-tokens").at_least(1).optional(),
+        /// The whole block.
+        pub span: Span = whole(),
+    }
+}
+
+block! {
+    /// One place where a model's files can be had.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ModelSource {
+        /// A URI: `file:PATH`, `hf:ORG/NAME[@REVISION][#FILE]`, `pip:NAME==VERSION[,NAME==VERSION…]#PATH`.
+        pub uri: Text = argument("uri").required(),
+        /// Expected digest of the file, in hex. Only for a source that is a single file.
+        pub sha256: Option<Spanned<String>> = option("sha256").optional(),
+    }
+}
+
+block! {
+    /// A folder of LoRA adapters in PEFT format.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct AdapterSet {
+        /// The folder, one sub-folder for each adapter.
+        pub path: Text = argument("path").required(),
+        /// How many stay loaded at most.
+        pub max_loaded: u32 = option("max-loaded").at_least(1).or(16),
+        /// How many bytes of them stay loaded at most.
+        pub max_bytes: ByteSize = option("max-bytes").at_least(ByteSize(1)).or(ByteSize(512 << 20)),
+        /// Adapters that are loaded at start and stay.
+        pub pin: Vec<Spanned<Name>> = option("pin").many(),
+    }
+}
+
+impl PartialEq for ModelDecl {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            id,
+            sources,
+            adapters,
+            dtype,
+            device,
+            max_tokens,
+            span: _,
+        } = self;
+        *id == other.id
+            && *sources == other.sources
+            && *adapters == other.adapters
+            && *dtype == other.dtype
+            && *device == other.device
+            && *max_tokens == other.max_tokens
+    }
+}
+
+impl ModelDecl {
+    pub(super) fn read(f: &mut Fields) -> Self {
+        let model = Self::fields(f);
+        f.exactly_one(&[&["source"]]);
+        let device = &model.device;
+        let gpu = device.strip_prefix("cuda:");
+        if device.value != "cpu" && gpu.is_none_or(|number| number.parse::<u32>().is_err()) {
+            f.report(|| {
+                let message = format!("\"{}\" is not a device", device.value);
+                Diagnostic::error(codes::UNKNOWN_VALUE, message, device.span)
+                    .help("write \"cpu\", or \"cuda:0\" for the first GPU")
+            });
+        }
+        model
+    }
+}
+
+impl ModelSource {
+    /// How a source can begin.
+    const SCHEMES: [&str; 7] = ["file:", "hf:", "pip:", "https:", "s3:", "gs:", "az:"];
+
+    fn read(f: &mut Fields) -> Self {
+        let source: Spanned<Self> = Spanned::new(Self::fields(f), f.whole());
+        let uri = source.uri.expose();
+        if !uri.is_empty() && !Self::SCHEMES.iter().any(|scheme| uri.starts_with(scheme)) {
+            f.report(|| {
+                let message = format!("\"{}\" is not a source of models", source.uri);
+                Diagnostic::error(codes::UNKNOWN_VALUE, message, source.span)
+                    .help(format!("a source begins with {}", Self::SCHEMES.join(", ")))
+            });
+        }
+        if let Some(digest) = &source.sha256
+            && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            f.report(|| {
+                let message = "a SHA-256 digest has 64 hexadecimal digits";
+                Diagnostic::error(codes::WRONG_TYPE, message, digest.span)
+                    .help("`sha256sum FILE` prints it")
+            });
+        }
+        source.value
+    }
+}

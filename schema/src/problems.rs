@@ -1,0 +1,47 @@
+//! The list that every step of reading a file adds its problems to.
+
+use crate::{Diagnostic, codes};
+
+/// Problems in the order in which they were found.
+///
+/// The list is bounded, so that a hostile file costs no more than a long one: what comes after
+/// [`Problems::MOST`] is counted and not made.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    list: Vec<Diagnostic>,
+    dropped: usize,
+}
+
+impl Problems {
+    /// As many as anybody reads.
+    const MOST: usize = 200;
+
+    /// Adds a problem; `make` is not called once the list is full.
+    pub(crate) fn report(&mut self, make: impl FnOnce() -> Diagnostic) {
+        if self.list.len() < Self::MOST {
+            self.list.push(make());
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// The problems, ordered by place, with a last one that says how many are not among them.
+    pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
+        self.list
+            .sort_by_key(|problem| problem.labels.first().map(|label| label.span.start));
+        let last = self.list.last().and_then(|last| last.labels.first());
+        if let (Some(place), true) = (last.map(|label| label.span), self.dropped > 0) {
+            let further = format!("{} further problems are not shown", self.dropped);
+            self.list.push(
+                Diagnostic::error(codes::TOO_MANY_PROBLEMS, further, place)
+                    .help("repair those above and check again"),
+            );
+        }
+        self.list
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
