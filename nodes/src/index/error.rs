@@ -62,7 +62,7 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    pub(super) fn invalid(reason: impl Into<String>) -> Self {
+    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         IndexError::Invalid {
             reason: reason.into(),
         }

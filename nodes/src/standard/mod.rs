@@ -8,7 +8,7 @@ mod corpus;
 mod model;
 
 pub use corpus::{Corpus, CorpusError};
-pub use model::ModelSummary;
+pub use model::{ModelSummary, local_dimensions};
 
 use crate::{
     Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
@@ -18,8 +18,8 @@ use crate::{
     model::Sequence,
     source::Fetcher,
 };
-use futures::future::{BoxFuture, FutureExt};
-use model::{Declared, Loaded};
+use futures::future::BoxFuture;
+use model::Declared;
 use schema::{IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
 use std::{
     collections::HashMap,
@@ -138,17 +138,17 @@ impl StandardCatalog {
             digest: None,
         });
         let dimensions = encoder.as_ref().map(|encoder| encoder.dimensions());
-        let index = self.open_or_create(declared, dimensions, made_with).await?;
+        let index = self.open_or_create(&declared, dimensions, made_with).await?;
         let fill = move || {
             let embed = |texts: &[&str]| {
                 let Some(encoder) = &encoder else {
                     return Err(NodeError::failed("the index has vectors and names no model"));
                 };
-                let tokens = texts.iter().map(|text| encoder.tokenize().text(text));
-                let sequences: Result<Vec<_>, _> = tokens
-                    .map(|tokens| Ok(Sequence { tokens: tokens?, adapter: None }))
-                    .collect();
-                let sequences = sequences.map_err(NodeError::invalid)?;
+                let read = |text: &&str| {
+                    let tokens = encoder.tokenize().text(text).map_err(|error| NodeError::invalid(error.to_string()))?;
+                    Ok(Sequence { tokens, adapter: None })
+                };
+                let sequences: Vec<_> = texts.iter().map(read).collect::<Result<_, NodeError>>()?;
                 let vectors = encoder.embed(&sequences);
                 let vectors = vectors.map_err(|error| NodeError::because("failed to embed", error))?;
                 Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
@@ -165,7 +165,7 @@ impl StandardCatalog {
     /// # Errors
     /// There is no such index, or another process is writing.
     pub async fn delete(&self, index: &str, ids: Vec<String>) -> Result<u64, NodeError> {
-        let index = self.open(self.index(index)?).await?;
+        let index = self.open(self.index(index)?.as_ref()).await?;
         let delete = move || -> Result<u64, IndexError> {
             let mut writer = index.writer()?;
             for id in &ids {
@@ -176,15 +176,15 @@ impl StandardCatalog {
         Ok(blocking(delete).await??)
     }
 
-    fn model(&self, name: &str) -> Result<&Declared, NodeError> {
+    fn model(&self, name: &str) -> Result<Arc<Declared>, NodeError> {
         // The check has resolved every name of the file; others come from the command line.
-        let model = self.models.get(name);
-        model.map(|model| &**model).ok_or_else(|| not_declared("model", name))
+        let model = self.models.get(name).cloned();
+        model.ok_or_else(|| not_declared("model", name))
     }
 
-    fn index(&self, name: &str) -> Result<&DeclaredIndex, NodeError> {
-        let index = self.indexes.get(name);
-        index.map(|index| &**index).ok_or_else(|| not_declared("index", name))
+    fn index(&self, name: &str) -> Result<Arc<DeclaredIndex>, NodeError> {
+        let index = self.indexes.get(name).cloned();
+        index.ok_or_else(|| not_declared("index", name))
     }
 
     /// An index that is there already.
@@ -238,7 +238,7 @@ impl StandardCatalog {
                 Ok(Arc::new(Generate::start("generate", language, adapters, &options)?))
             }
             Work::Search(work) => {
-                let index = self.open(self.index(work.index.as_str())?).await?;
+                let index = self.open(self.index(work.index.as_str())?.as_ref()).await?;
                 let cpus = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
                 Ok(Arc::new(Search::new(index, cpus)))
             }
@@ -247,7 +247,7 @@ impl StandardCatalog {
         }
     }
 
-    fn local(&self, backend: &Backend) -> Result<&Declared, NodeError> {
+    fn local(&self, backend: &Backend) -> Result<Arc<Declared>, NodeError> {
         match backend {
             Backend::Local(local) => self.model(local.model.as_str()),
             Backend::Remote(_) => Err(NodeError::failed("endpoints are not built yet")),
@@ -257,18 +257,17 @@ impl StandardCatalog {
 
 impl Catalog for StandardCatalog {
     fn build<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Arc<dyn Node>, NodeError>> {
-        async move {
+        Box::pin(async move {
             let node = self.node(order).await?;
-            warm(order.work, &*node).await?;
+            warm(order.work, Arc::clone(&node)).await?;
             Ok(node)
-        }
-        .boxed()
+        })
     }
 }
 
 /// Lets a model run once before requests come, so that none of them pays for first touches of
 /// memory.
-async fn warm(work: &Work, node: &dyn Node) -> Result<(), NodeError> {
+async fn warm(work: &Work, node: Arc<dyn Node>) -> Result<(), NodeError> {
     let Work::Embed(work) = work else {
         return Ok(());
     };

@@ -6,9 +6,10 @@ use crate::{
     adapter::{Adapters, NoAdapters},
     model::{Encoder, EncoderOptions, decoder::LanguageModel},
     ops::WeightType,
-    source::Fetcher,
+    source::{Fetcher, Settings, Silent},
 };
 use candle_core::Device;
+use futures::future::BoxFuture;
 use schema::ModelDecl;
 use std::{
     path::{Path, PathBuf},
@@ -68,20 +69,24 @@ impl Declared {
     }
 
     pub async fn fetch(&self) -> Result<PathBuf, NodeError> {
-        let sources = self.decl.sources.iter().map(|source| &source.value);
-        let files = self.fetcher.fetch(sources).await;
-        let failed = |error| NodeError::because(format!("failed to fetch model `{}`", *self.decl.id), error);
-        Ok(files.map_err(failed)?.path)
+        let sources: Vec<_> = self.decl.sources.iter().map(|source| &source.value).collect();
+        match self.fetcher.fetch(sources).await {
+            Ok(files) => Ok(files.path),
+            Err(error) => {
+                let reason = format!("failed to fetch model `{}`", *self.decl.id);
+                Err(NodeError::because(reason, error))
+            }
+        }
     }
 
-    pub async fn encoder(&self) -> Result<Encoder, NodeError> {
+    pub async fn encoder(self: &Arc<Self>) -> Result<Encoder, NodeError> {
         match self.load().await? {
             Loaded::Encoder(encoder) => Ok(encoder),
             Loaded::Decoder(_) => Err(self.wrong_family("a decoder, which generates", "an encoder")),
         }
     }
 
-    pub async fn decoder(&self) -> Result<Arc<LanguageModel>, NodeError> {
+    pub async fn decoder(self: &Arc<Self>) -> Result<Arc<LanguageModel>, NodeError> {
         match self.load().await? {
             Loaded::Decoder(decoder) => Ok(decoder),
             Loaded::Encoder(_) => Err(self.wrong_family("an encoder, which embeds and reranks", "a decoder")),
@@ -89,7 +94,7 @@ impl Declared {
     }
 
     /// Where items find the adapters of this model.
-    pub async fn adapters(&self) -> Result<Arc<dyn Adapters>, NodeError> {
+    pub async fn adapters(self: &Arc<Self>) -> Result<Arc<dyn Adapters>, NodeError> {
         let Some(set) = &self.decl.adapters else {
             return Ok(Arc::new(NoAdapters));
         };
@@ -121,20 +126,23 @@ impl Declared {
         NodeError::failed(format!("model `{}` is {is}; this node needs {wanted}", *self.decl.id))
     }
 
-    async fn load(&self) -> Result<Loaded, NodeError> {
-        let loading = self.loaded.get_or_try_init(|| async {
+    async fn load(self: &Arc<Self>) -> Result<Loaded, NodeError> {
+        let load = Arc::clone(self).load_now();
+        Ok(self.loaded.get_or_try_init(|| load).await?.model.clone())
+    }
+
+    fn load_now(self: Arc<Self>) -> BoxFuture<'static, Result<Loading, NodeError>> {
+        Box::pin(async move {
             let path = self.fetch().await?;
             let start = Instant::now();
             let bytes = size(&path);
-            let decl = self.decl.clone();
-            let model = blocking(move || load(&decl, &path)).await??;
-            Ok::<_, NodeError>(Loading {
+            let model = blocking(move || load(&self.decl, &path)).await??;
+            Ok(Loading {
                 model,
                 took: start.elapsed(),
                 bytes,
             })
-        });
-        Ok(loading.await?.model.clone())
+        })
     }
 }
 
@@ -172,6 +180,20 @@ fn device(name: &str) -> Result<Device, NodeError> {
     let ordinal = ordinal.parse().map_err(|_| NodeError::failed(format!("no device {name:?}")))?;
     Device::new_cuda(ordinal)
         .map_err(|error| NodeError::because(format!("device {name:?} is not available"), error))
+}
+
+/// The size of the vectors of a declared encoder, as far as its files are on this machine already.
+/// Loads and fetches nothing.
+pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path) -> Option<usize> {
+    let mut settings = Settings::from_environment();
+    settings.offline = true;
+    base_dir.clone_into(&mut settings.base_dir);
+    let fetcher = Fetcher::new(settings, Arc::new(Silent));
+    let sources = decl.sources.iter().map(|source| &source.value);
+    let folder = fetcher.fetch_blocking(sources).ok()?.path;
+    let config = std::fs::read(folder.join("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
+    usize::try_from(config["hidden_size"].as_u64()?).ok()
 }
 
 /// Bytes of a file, or of the weights in a folder.

@@ -8,7 +8,7 @@ mod select;
 use super::{HubSettings, Problem, Progress, place::HubPlace, store};
 use client::{Client, Described, Listing};
 use download::Download;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use layout::{Repository, blob_digest, is_commit};
 use std::{
     fs,
@@ -86,11 +86,14 @@ impl Hub {
             ));
         }
         let commit = listing.commit.as_str();
-        stream::iter(&files)
+        let downloads: Vec<BoxFuture<'_, _>> = files
+            .iter()
             .map(|file| {
                 let pin = pin.filter(|_| select::is_weights(file));
-                self.file(client, repository, &place.repo, commit, file, pin)
+                self.file(client, repository, &place.repo, commit, file, pin).boxed()
             })
+            .collect();
+        stream::iter(downloads)
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
