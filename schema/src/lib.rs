@@ -9,6 +9,7 @@ pub mod codes;
 mod decode;
 mod diagnostic;
 mod document;
+mod format;
 pub mod kind;
 mod node;
 mod parse;
@@ -25,6 +26,7 @@ pub use document::{
     AdapterSet, Document, GraphDecl, IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource,
     OutputField, Server,
 };
+pub use format::format;
 pub use kind::{Kind, Port, Work};
 pub use node::{Each, Fallback, NodeDecl};
 pub use parse::parse;
