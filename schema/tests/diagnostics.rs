@@ -577,22 +577,19 @@ fn broken_syntax() {
     check(
         "model [m] { source #\"file:a\" }",
         expect![[r##"
-        syntax-error: `[` cannot stand here
-            "[" 
-            help: put text with such characters in quotes
-        syntax-error: a space is missing here
-            "m" 
-            help: values are separated by white space
-        syntax-error: `]` cannot stand here
-            "]" 
-            help: put text with such characters in quotes
-        syntax-error: a block is never closed
-            "{" 
-            help: close it with `}`
-        syntax-error: a string is never closed
-            "#\"" opened here
-            help: close it with `"#`
-    "##]],
+            syntax-error: `[` cannot stand here
+                "[" 
+                help: put text with such characters in quotes
+            syntax-error: `]` cannot stand here
+                "]" 
+                help: put text with such characters in quotes
+            syntax-error: a block is never closed
+                "{" 
+                help: close it with `}`
+            syntax-error: a string is never closed
+                "#\"" opened here
+                help: close it with `"#`
+        "##]],
     );
     check(
         "model m\u{202E} { source \"file:a\u{0}\" }",
@@ -675,9 +672,9 @@ fn broken_syntax() {
             syntax-error: a value is missing here
                 "=" 
                 help: write a word, a text in quotes, a number, `#true` or `#false`
-            syntax-error: a space is missing here
+            unexpected-value: model m does not take this value
                 "b" 
-                help: values are separated by white space
+                help: remove it, or write it as `name=value`
             syntax-error: the key of a property must be a word
                 "5" 
                 help: put it in quotes

@@ -66,12 +66,15 @@ fn blocks_and_blank_lines() {
             }
         "#]],
     );
-    check("a;b;c // last\nd; // d's own\n", expect![[r#"
+    check(
+        "a;b;c // last\nd; // d's own\n",
+        expect![[r#"
         a
         b
         c // last
         d // d's own
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -384,7 +384,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn id(&mut self) -> Spanned<Name> {
         let id: Spanned<Name> = self.argument("name").required();
         if !id.as_str().is_empty() {
-            self.set_title(format!("{} {}", self.title, id.value));
+            self.set_title(format!("{} {}", self.title, shorten(id.as_str())));
         }
         id
     }
@@ -505,9 +505,11 @@ impl<'a> Fields<'a> {
 
     /// Reports that an option is not there.
     pub(super) fn missing(&mut self, name: &'static str, doc: &'static str, place: Place) {
-        let (title, word, head) = (self.title.clone(), self.word.clone(), self.head);
+        let (title, head) = (self.title.clone(), self.head);
+        let word = shorten(&self.word);
         self.report(|| {
-            let doc = doc.strip_suffix('.').unwrap_or(doc);
+            let doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
+            let doc = doc.strip_suffix('.').unwrap_or(&doc);
             let help = match place {
                 Place::Argument => format!("write `{word} {}`", name.to_uppercase()),
                 Place::Option => format!("add `{name}`: {}", lower_case_start(doc)),

@@ -166,7 +166,7 @@ impl Scalar for String {
 
 impl Scalar for Text {
     fn word() -> String {
-        "a text, or `(env)` and a variable".to_owned()
+        "a text or `(env)`".to_owned()
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
@@ -203,7 +203,7 @@ impl Scalar for Text {
 
 impl Scalar for HeaderValue {
     fn word() -> String {
-        "a value or a template, or `(env)` and a variable".to_owned()
+        "a value, a template or `(env)`".to_owned()
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
