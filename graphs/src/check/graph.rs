@@ -52,9 +52,7 @@ pub(super) fn check(
     let output = checker.outputs(&outputs);
     checker.check_reads(&outputs);
     let timeout = decl.timeout.as_ref().map(|timeout| timeout.value);
-    let timeout = timeout
-        .or(server_timeout)
-        .unwrap_or(super::default_timeout());
+    let timeout = timeout.unwrap_or(server_timeout);
     checker.check_timeouts(timeout);
     let dag = checker.dag(&order);
     Graph {

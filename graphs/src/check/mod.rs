@@ -53,7 +53,8 @@ pub fn check(document: Document, facts: &Facts) -> Result<Program, Vec<Diagnosti
     Ok(Program {
         server: document
             .server
-            .map_or_else(default_server, |server| server.value),
+            .map(|server| server.value)
+            .unwrap_or_default(),
         models: document.models,
         indexes: document.indexes,
         graphs: graphs.into_iter().map(Arc::new).collect(),
