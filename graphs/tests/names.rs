@@ -33,6 +33,14 @@ fn a_field_of_the_request_without_input_is_explained() {
           2:33 `query`
           help: a field of the request is written `input.query`
     "#]]);
+    check(
+        r#"input { query }; output { a "{{ query }}" }"#,
+        expect![[r#"
+        error[unknown-name]: unknown name "query"
+          2:33 `query`
+          help: a field of the request is written `input.query`
+    "#]],
+    );
 }
 
 #[test]
@@ -53,6 +61,7 @@ fn unknown_fields_are_guessed_or_listed() {
         }"#,
         expect![[r#"
             error[unknown-field]: the request has no field "qury"
+            error[unknown-field]: no field "qury" in the request
               3:50 `qury`
               help: did you mean "query"?
             error[unknown-name]: "input.top-k" is a subtraction here
@@ -71,6 +80,19 @@ fn unknown_fields_are_guessed_or_listed() {
               9:40 `'scor'`
               help: did you mean "score"?
             error[unknown-field]: the request has no field "top-k"
+            error[unknown-field]: no field "txt" in a document
+              5:27 `txt`
+              help: did you mean "text"?
+            error[unknown-field]: no field "id" in documents
+              7:24 `id`
+              help: one element is `[0]`; the fields of all are `| map(attribute='id') | list`
+            error[unknown-field]: no field "upper" in a text
+              8:31 `upper`
+              help: there is a filter of that name: `| upper`
+            error[unknown-field]: no field "scor" in a document
+              9:40 `'scor'`
+              help: did you mean "score"?
+            error[unknown-field]: no field "top-k" in the request
               10:25 `'top-k'`
               help: in templates a "-" in a name is written "_": `input.top_k`
             error[unknown-field]: no header is named "X-Lora-Id" in templates
@@ -80,6 +102,10 @@ fn unknown_fields_are_guessed_or_listed() {
               12:28 `y`
               help: did you mean "x"?
             error[unknown-field]: the request has no field "nothing_like_it"
+            error[unknown-field]: no field "y" in a map
+              12:28 `y`
+              help: it has x
+            error[unknown-field]: no field "nothing_like_it" in the request
               13:25 `nothing_like_it`
               help: it has query and top_k
         "#]],
@@ -106,6 +132,9 @@ fn names_with_a_hyphen_are_explained() {
               6:19 `the`
             error[unknown-name]: unknown name "hits"
               6:23 `hits`
+            error[unknown-name]: "the-hits" is a subtraction here
+              6:19 `the-hits`
+              help: in templates a "-" in a name is written "_": `the_hits`
             error[unknown-name]: "the-hits" is a subtraction here
               7:19 `the-hits`
               help: in templates a "-" in a name is written "_": `the_hits`
@@ -173,6 +202,7 @@ fn filters_tests_functions_and_methods() {
             error[unknown-name]: unknown name "item"
               13:36 `item`
               help: only a node with `each` has an `item`
+              help: only the arguments of a node with `each` have an `item`
         "#]],
     );
 }
@@ -200,6 +230,7 @@ fn variables_of_a_template_have_scopes() {
         }"#,
         expect![[r#"
             error[unknown-field]: a document has no field "idd"
+            error[unknown-field]: no field "idd" in a document
               15:45 `idd`
               help: did you mean "id"?
             error[unknown-name]: unknown name "hit"
@@ -237,6 +268,9 @@ fn two_of_one_name() {
               3:18 `a-b`: the first one
             warning[unused-node]: nothing reads template "a-b"
               5:18 `a-b`
+            error[duplicate-name]: a second node is named "a-b"
+              5:18 `a-b`
+              3:18 `a-b`: the first one
             error[duplicate-name]: a second field of the answer is named "x"
               6:33 `x`
               6:18 `x`: the first one
@@ -262,6 +296,10 @@ fn two_of_one_name() {
         error[unknown-name]: unknown index "j"
           5:49 `j`
           help: did you mean "i"?
+          help: there is m
+        error[unknown-name]: unknown index "j"
+          5:49 `j`
+          help: there is i
         error[duplicate-name]: a second graph is named "g"
           6:15 `g`
           5:15 `g`: the first one
@@ -275,6 +313,8 @@ fn two_of_one_name() {
           9:23 `"/g/"`
           5:15 `g`: the first one
     "#]].assert_eq(&problems_of_file(file));
+    "#]]
+    .assert_eq(&problems_of_file(file));
 }
 
 #[test]

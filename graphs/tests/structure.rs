@@ -32,6 +32,8 @@ fn cycles_are_shown_whole() {
               6:32 `me`
             error[unknown-name]: unknown name "me"
               6:32 `me`
+            error[cycle]: "me" reads its own result
+              6:32 `me`
             error[cycle]: nodes wait for each other: x → y → x
               7:46 `y`: "x" reads "y"
               8:46 `x`: "y" reads "x"
@@ -61,6 +63,7 @@ fn a_fallback_is_not_read() {
 fn what_never_happens() {
     check(
         r#"input { lane { one-of fast slow }; q }
+        r#"input { lane { one-of fast slow }; q; opt optional=#true }
         switch s on="{{ input.q }}" { case "a"; case "b"; case "a"; default "c" }
         template t1 when="{{ s == 'x' }}" { text "1" }
         template t2 when="{{ input.lane == 'slwo' }}" { text "2" }
@@ -71,6 +74,7 @@ fn what_never_happens() {
         template t7 when="yes" { text "7" }
         template t8 when="{{ s }} " { text "8" }
         template t9 when="{{ s == 'a' or s == 'b' }}" { text "9" }
+        switch s3 on="{{ input.opt }}" { case "a"; case "b" }
         template t10 when="{{ s != 'a' and s != 'b' }}" { text "10" }
         merge m1 { from t5 t9 t10 }
         merge m2 { from t9 t10 t5 }
@@ -78,6 +82,7 @@ fn what_never_happens() {
         merge m4 { from t5 }
         switch s2 on="{{ s }}" { case "a"; case "nope"; default "z" }
         output { o "{{ [t1, t2, t3, t4, t6, t8, m1, m2, m3, m4, s2] }}" }"#,
+        output { o "{{ [t1, t2, t3, t4, t6, t8, m1, m2, m3, m4, s2, s3] }}" }"#,
         expect![[r#"
             error[unreachable]: case "a" is never reached
               3:64 `"a"`
@@ -86,6 +91,7 @@ fn what_never_happens() {
               4:35 `'x'`
               3:16 `s`: one of a, b and c
               help: did you mean "a"?
+              help: it is one of a, b and c
             error[unreachable]: `input.lane` is never "slwo"
               5:44 `'slwo'`
               2:9 `lane`: one of fast and slow
@@ -94,6 +100,7 @@ fn what_never_happens() {
               6:41 `'bb'`
               3:16 `s`: one of a, b and c
               help: did you mean "b"?
+              help: it is one of a, b and c
             error[unreachable]: the node never runs: its condition never holds
               7:26 `#false`
             error[unreachable]: the node never runs: its conditions exclude each other
@@ -108,6 +115,24 @@ fn what_never_happens() {
             warning[unreachable]: merge "m4" has one node to choose from
               17:25 `t5`
               help: read that node instead
+              10:26 `"yes"`
+              help: write the condition as one `{{ expression }}`
+            error[type-mismatch]: a text is no condition: it holds unless it is empty
+              11:26 `"{{ s }} "`
+              help: write the condition as one `{{ expression }}`
+            warning[none-possible]: switch "s3" fails where `on` is none
+              13:26 `input.opt`
+              help: add a `default`
+            warning[unreachable]: "t5" is never taken: one of those before it always has a result
+              16:32 `t5`
+            warning[unreachable]: "t5" is never taken: one of those before it always has a result
+              17:28 `t5`
+            warning[unreachable]: merge "m4" has one node to choose from
+              18:25 `t5`
+              help: read that node instead
+            error[unreachable]: case "nope" is never reached
+              19:49 `"nope"`
+              19:26 `s`: this is one of a, b and c
         "#]],
     );
 }
@@ -135,6 +160,22 @@ fn nodes_that_nothing_reads() {
           2:1 `output`
           help: `output` names the fields of the answer, such as `answer "{{ node }}"`
     "#]]);
+    check(
+        "template a { text \"a\" }",
+        expect![[r#"
+        error[missing-option]: graph "g" has no `output` block
+          1:7 `g`
+          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
+    "#]],
+    );
+    check(
+        "output { }",
+        expect![[r#"
+        error[missing-option]: graph "g" answers with no fields
+          2:1 `output`
+          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
+    "#]],
+    );
 }
 
 #[test]
@@ -175,6 +216,8 @@ fn limits() {
           4:56 `"5s"`
           help: give the graph a `timeout` of its own; it is 2s
     "#]].assert_eq(&problems_of_file(file));
+    "#]]
+    .assert_eq(&problems_of_file(file));
 }
 
 #[test]
@@ -212,6 +255,7 @@ graph g route="/docs" {
           5:15 `"/docs"`
           help: the engine serves /docs and what is below it itself
         error[unknown-field]: the request has no field "qury"
+        error[unknown-field]: no field "qury" in the request
           7:51 `qury`
           help: did you mean "query"?
         error[unknown-name]: unknown index "doks"
@@ -233,6 +277,13 @@ graph g route="/docs" {
           11:27 `hits`: unexpected end of input, expected end of variable block
     "#]].assert_eq(&problems_of_file(file));
     assert_eq!(diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(), 11);
+    assert_eq!(
+        diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.is_error())
+            .count(),
+        11
+    );
 }
 
 #[test]
@@ -244,4 +295,6 @@ fn the_examples_of_the_language_check() {
           28:30 `16`: the most that a replica holds
           help: raise `max-ongoing-requests` or lower `max-size`
     "#]].assert_eq(&problems_of_file(rag));
+    "#]]
+    .assert_eq(&problems_of_file(rag));
 }

@@ -4,7 +4,8 @@ use super::{
     bind::{self, BoundArgument},
     draft::{self, Draft, DraftFallback, DraftOutput, title},
     kinds::{self, Takes},
-    order, routes,
+    order::{self, Order},
+    routes,
     runs::{self, Runs},
     world::{World, duplicate},
 };
@@ -30,8 +31,12 @@ pub(super) fn check(
     server_timeout: Duration,
     problems: &mut Problems,
 ) -> Graph {
+    let errors_before = errors(problems);
     let (drafts, outputs) = draft::draft(decl, problems);
-    let order = order::order(&drafts, problems);
+    let Order {
+        nodes: order,
+        acyclic,
+    } = order::order(&drafts, problems);
     let mut checker = Checker {
         decl,
         world,
@@ -41,10 +46,15 @@ pub(super) fn check(
         place: vec![NodeIx(0); drafts.len()],
         done: Vec::with_capacity(drafts.len()),
         on_demand: on_demand(&drafts),
+        errors_before,
     };
     checker.check_input();
     for (place, node) in order.iter().enumerate() {
         checker.place[*node] = NodeIx(place as u32);
+    }
+    // Nodes of a cycle have results of which nothing is known; the cycle has been reported.
+    for node in &order[acyclic..] {
+        checker.announce(*node, Type::Any);
     }
     for node in &order {
         checker.node(*node);
@@ -77,6 +87,7 @@ struct Checker<'c, 'a> {
     /// The nodes that are through, in order.
     done: Vec<Done>,
     on_demand: Vec<bool>,
+    errors_before: usize,
 }
 
 /// A node that is through.
@@ -103,6 +114,7 @@ impl Checker<'_, '_> {
 
         let given = draft.ports.iter().map(|(port, _)| port.name).zip(&bound);
         let given: Vec<(&str, &BoundArgument)> = given.collect();
+        kinds::check_given(draft.decl, &given, self.problems);
         let sources = self.sources(draft, &mut runs);
         let once = kinds::yields(draft.decl, &given, sources, self.world);
         let mut yields = match (&each, may_skip) {
@@ -115,12 +127,7 @@ impl Checker<'_, '_> {
             Runs::Always => yields.clone(),
             _ => types::optional(yields.clone()),
         };
-        let known = Known {
-            root: Root::Node(self.place[index]),
-            value_type: output.clone(),
-            declared: Some(draft.decl.id.span),
-        };
-        self.scope.add(draft.decl.id.in_template(), known);
+        self.announce(index, output.clone());
         let node = GraphNode {
             decl: draft.decl.clone(),
             ports,
@@ -140,16 +147,28 @@ impl Checker<'_, '_> {
             }),
             fallback,
             on_demand: self.on_demand[index],
-            output,
+            output: types::shown(output),
         };
         self.check_batch(&node);
         self.done.push(Done { node, yields, runs });
     }
 
+    /// Makes a node's result known to the nodes after it.
+    fn announce(&mut self, index: usize, output: Type) {
+        let id = &self.drafts[index].decl.id;
+        let known = Known {
+            root: Root::Node(self.place[index]),
+            value_type: output,
+            declared: Some(id.span),
+        };
+        self.scope.add(id.in_template(), known);
+    }
+
     /// A condition; narrows down when the node runs.
     fn when(&mut self, parsed: &Parsed<'_>, runs: &mut Runs) -> BoundArgument {
         let bound = bind::bind(parsed, &self.scope, self.problems);
-        if bound.mixed {
+        let text = matches!(bound.expression, Expression::Constant(Literal::Text(_)));
+        if bound.mixed || text {
             let message = "a text is no condition: it holds unless it is empty";
             let problem = Diagnostic::error(codes::TYPE_MISMATCH, message, bound.place);
             self.problems
@@ -382,7 +401,7 @@ impl Checker<'_, '_> {
             BoundOutput {
                 name: Arc::from(output.decl.id.in_template()),
                 expression: bound.expression,
-                value_type: bound.value_type,
+                value_type: types::shown(bound.value_type),
             }
         };
         outputs.iter().map(bind).collect()
@@ -403,8 +422,8 @@ impl Checker<'_, '_> {
             }
             read[*node] = true;
         }
-        // Without an answer nothing is read in the end, and that has been said.
-        if self.decl.output_span.is_none() {
+        // A name that is misspelt leaves a node unread as well; that is said first.
+        if errors(self.problems) > self.errors_before {
             return;
         }
         for (index, draft) in self.drafts.iter().enumerate() {
@@ -488,6 +507,14 @@ impl Checker<'_, '_> {
         }
         dag
     }
+}
+
+fn errors(problems: &Problems) -> usize {
+    problems
+        .found
+        .iter()
+        .filter(|problem| problem.is_error())
+        .count()
 }
 
 /// A stream is collected where a list of results is put together.

@@ -1,7 +1,11 @@
 //! What each kind of node takes and yields, beyond what its ports say by themselves.
 
 use super::{bind::BoundArgument, draft::title, world::World};
-use crate::{codes, problems::Problems, types};
+use crate::{
+    codes,
+    problems::{Problems, listed},
+    types,
+};
 use schema::{Diagnostic, NodeDecl, Port, Span, Type, Work, kind::Backend};
 
 /// What a port takes.
@@ -127,5 +131,36 @@ pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Prob
             }
         }
         _ => {}
+    }
+}
+
+/// The rules of single kinds about what their ports are given.
+pub(super) fn check_given(
+    decl: &NodeDecl,
+    given: &[(&str, &BoundArgument)],
+    problems: &mut Problems,
+) {
+    let Work::Switch(switch) = &decl.work else {
+        return;
+    };
+    let on = switch.on.as_ref().and_then(|_| given.first());
+    let Some((_, on)) = on else { return };
+    let (choice, may_be_none) = types::required(on.value_type.clone());
+    if may_be_none && switch.default.is_none() {
+        let message = format!("{} fails where `on` is none", title(decl));
+        let problem = Diagnostic::warning(codes::NONE_POSSIBLE, message, on.place);
+        problems.push(problem.help("add a `default`"));
+    }
+    let Type::Choice(cases) = choice else { return };
+    for case in switch.cases.iter().filter(|case| case.when.is_none()) {
+        if cases.contains(&case.name.value) {
+            continue;
+        }
+        let all = listed(cases.iter().map(String::as_str));
+        let message = format!("case \"{}\" is never reached", *case.name);
+        let problem = Diagnostic::error(codes::UNREACHABLE, message, case.name.span)
+            .also(on.place, format!("this is one of {all}"));
+        let names = cases.iter().map(String::as_str);
+        problems.push_with_guess(problem, &case.name, names, None);
     }
 }

@@ -1,6 +1,9 @@
 //! What the whole file declares beside graphs: models and indexes, and what is known of them.
 
-use crate::{Facts, codes, problems::Problems};
+use crate::{
+    Facts, codes,
+    problems::{Problems, listed},
+};
 use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned};
 use std::collections::HashMap;
 
@@ -154,8 +157,9 @@ pub(super) fn unknown<'a>(
     names.sort_unstable();
     let message = format!("unknown {what} \"{}\"", **name);
     let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, name.span);
-    let otherwise = names
-        .is_empty()
-        .then(|| format!("the file declares no {what}"));
-    problems.push_with_guess(problem, name.as_str(), names, otherwise);
+    let otherwise = match names.is_empty() {
+        true => format!("there is no {what}"),
+        false => format!("there is {}", listed(names.iter().copied())),
+    };
+    problems.push_with_guess(problem, name.as_str(), names, Some(otherwise));
 }

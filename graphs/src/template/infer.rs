@@ -252,6 +252,8 @@ impl<'a> Infer<'_, 'a> {
 pub(crate) fn with_article(value_type: &Type) -> String {
     let name = value_type.to_string();
     match value_type {
+        nothing if types::is_nothing(nothing) => "none".to_owned(),
+        Type::Option(some) => format!("{} or none", with_article(some)),
         Type::Any | Type::Choice(_) => name,
         Type::List(element) if **element == Type::Document => name,
         Type::Integer => format!("an {name}"),

@@ -20,6 +20,23 @@ pub fn facts() -> Facts {
     Facts {
         models: [model("minilm", 384), model("small", 128)].into(),
         indexes: [(Name::new("docs"), IndexFacts { dimensions: Some(384) })].into(),
+    let model = |name: &str, size| {
+        (
+            Name::new(name),
+            ModelFacts {
+                dimensions: Some(size),
+            },
+        )
+    };
+    Facts {
+        models: [model("minilm", 384), model("small", 128)].into(),
+        indexes: [(
+            Name::new("docs"),
+            IndexFacts {
+                dimensions: Some(384),
+            },
+        )]
+        .into(),
         machine: Some(Machine {
             cpus: 4.0,
             gpus: 1.0,
@@ -99,5 +116,9 @@ fn excerpt(text: &str, span: Span) -> (String, String) {
     let line = before.matches('\n').count() + 1;
     let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
     let marked = text[span.range()].split_whitespace().collect::<Vec<_>>().join(" ");
+    let marked = text[span.range()]
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     (format!("{line}:{column}"), marked)
 }
