@@ -138,6 +138,7 @@ impl Tokenize {
         let finished = truncate_encodings(first, second, &truncation)
             .and_then(|(first, second)| self.tokenizer.post_process(first, second, true));
         match finished {
+            Ok(encoding) if encoding.is_empty() => Err(TokenizeError("it has none".to_owned())),
             Ok(encoding) => Ok(Tokens {
                 ids: encoding.get_ids().to_vec(),
                 types: encoding.get_type_ids().to_vec(),

@@ -237,6 +237,19 @@ fn other_names_and_number_types_of_the_same_tensors_are_read() {
 }
 
 #[test]
+fn a_text_without_tokens_is_an_error() {
+    let folder = copy();
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    tokenizer["post_processor"] = serde_json::Value::Null;
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let encoder = Encoder::load(folder.path(), &EncoderOptions::default()).unwrap();
+    let error = encoder.tokenize().text(" ").unwrap_err().to_string();
+    assert_eq!(error, "failed to split the text into tokens: it has none");
+}
+
+#[test]
 fn pooling_is_what_the_models_files_say() {
     let folder = copy();
     let modules = r#"[
