@@ -94,3 +94,14 @@ codes! {
     /// More than the machine has.
     RESOURCES = "resources";
 }
+
+codes! {
+    /// The codes that `engine` gives when it reads a file or is about to run it.
+    LOAD:
+    /// A file or an include that cannot be read.
+    UNREADABLE_FILE = "unreadable-file";
+    /// A file that includes itself, directly or through others.
+    INCLUDE_CYCLE = "include-cycle";
+    /// An option whose behaviour is not built yet.
+    NOT_BUILT_YET = "not-built-yet";
+}

@@ -14,10 +14,7 @@ pub fn style() -> Style {
     let terminal = std::io::stderr().is_terminal();
     Style {
         colours: terminal && std::env::var_os("NO_COLOR").is_none(),
-        width: match terminal {
-            true => indicatif::TermLike::width(&indicatif::Term::stderr()).into(),
-            false => 100,
-        },
+        width: terminal_size::terminal_size().map_or(100, |(width, _)| width.0.into()),
     }
 }
 

@@ -98,7 +98,7 @@ impl<'a> Infer<'_, 'a> {
     }
 
     /// What a macro yields depends on where it is called, which no type says.
-    fn no_macros(&mut self, place: std::ops::Range<usize>) {
+    fn no_macros(&mut self, place: Range<usize>) {
         let message = "macros cannot be used in a graph".to_owned();
         self.report(codes::BAD_TEMPLATE, message, place);
     }

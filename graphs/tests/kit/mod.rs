@@ -16,10 +16,6 @@ index docs { path "docs.index"; model minilm }
 
 /// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128.
 pub fn facts() -> Facts {
-    let model = |name: &str, size| (Name::new(name), ModelFacts { dimensions: Some(size) });
-    Facts {
-        models: [model("minilm", 384), model("small", 128)].into(),
-        indexes: [(Name::new("docs"), IndexFacts { dimensions: Some(384) })].into(),
     let model = |name: &str, size| {
         (
             Name::new(name),
@@ -115,7 +111,6 @@ fn excerpt(text: &str, span: Span) -> (String, String) {
     let before = &text[..span.start as usize];
     let line = before.matches('\n').count() + 1;
     let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
-    let marked = text[span.range()].split_whitespace().collect::<Vec<_>>().join(" ");
     let marked = text[span.range()]
         .split_whitespace()
         .collect::<Vec<_>>()
