@@ -12,6 +12,7 @@
 //! The index neither embeds (a [`Build`] is given a function that does) nor talks to remote stores.
 
 mod build;
+mod documents;
 mod dot;
 mod error;
 mod files;
@@ -30,6 +31,7 @@ mod vectors;
 mod writer;
 
 pub use build::{Build, Built};
+pub use documents::{Documents, documents};
 pub use error::IndexError;
 pub use filter::Filter;
 pub use json_lines::json_lines;

@@ -50,7 +50,9 @@ pub(crate) fn record(id: &str, text: &str, vector: &[f32]) -> Record {
 
 pub(crate) fn map(fields: &[(&str, Value)]) -> Map {
     let fields = fields.iter();
-    fields.map(|(name, value)| ((*name).into(), value.clone())).collect()
+    fields
+        .map(|(name, value)| ((*name).into(), value.clone()))
+        .collect()
 }
 
 /// An index of vectors of this size in a folder that goes with it.
