@@ -184,8 +184,7 @@ fn blank_line(text: &str) -> Option<usize> {
 /// The place behind the first sentence: after a full stop and white space, unless a small letter
 /// goes on ("e.g. this"), or after a full stop of a script that writes no spaces.
 fn sentence_end(text: &str) -> Option<usize> {
-    let mut chars = text.char_indices().peekable();
-    while let Some((place, c)) = chars.next() {
+    for (place, c) in text.char_indices() {
         let after = place + c.len_utf8();
         if matches!(c, '。' | '！' | '？') {
             return Some(after);

@@ -6,7 +6,7 @@
 //! committed and is cut off by the next writer. So the text index decides alone what exists, and a
 //! process that dies at any moment leaves the state of its last commit.
 //!
-//! Searches read a [`Snapshot`](snapshot::Snapshot) that never changes; a commit publishes the next
+//! Searches read a snapshot that never changes; a commit publishes the next
 //! one. There is one writer at a time, and any number of readers in any number of processes.
 //!
 //! The index neither embeds (a [`Build`] is given a function that does) nor talks to remote stores.
