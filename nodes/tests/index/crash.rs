@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const FOLDER: &str = "ENGINE_TEST_CRASH_FOLDER";
 const DIMENSIONS: usize = 16;
 const DOCUMENTS: u64 = 400;
-const KILLS: u64 = 30;
+const KILLS: u64 = 20;
 
 /// A change: a document's id and, unless it is deleted, its text and vector.
 type Change = (String, Option<(String, Vec<f32>)>);

@@ -526,12 +526,12 @@ fn filter() -> impl Strategy<Value = Map> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn filters_equal_looking_at_everything(
         documents in prop::collection::vec(metadata(), 1..40),
-        filters in prop::collection::vec(filter(), 1..20),
+        filters in prop::collection::vec(filter(), 1..60),
     ) {
         let (_folder, index) = new_index(2);
         let mut random = Random(1);
