@@ -156,6 +156,7 @@ impl<'a> Printer<'a> {
     fn semicolon(&mut self) {
         if self.continued.is_some() {
             self.end_continued();
+            self.line_breaks = 0;
         }
         match self.blocks.last() {
             Some(true) => self.last = Some(TokenKind::Semicolon),
