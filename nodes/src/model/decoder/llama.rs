@@ -123,7 +123,9 @@ impl Network for Llama {
         let rope = RopeTable::new(&self.rope, &batch.positions, x.device())?;
         for layer in &self.layers {
             let read = rms_norm(&x, &layer.attention_norm, self.norm_eps)?;
-            x = layer.attention.forward(&read, &rope, batch, Then::Add(&x))?;
+            x = layer
+                .attention
+                .forward(&read, &rope, batch, Then::Add(&x))?;
             let read = rms_norm(&x, &layer.feed_forward_norm, self.norm_eps)?;
             x = layer.feed_forward.forward(&read, batch, Then::Add(&x))?;
         }

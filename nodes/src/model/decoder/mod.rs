@@ -160,8 +160,15 @@ impl Decoder {
     /// computation fails.
     pub fn step(&self, cache: &mut KvPool, rows: &mut [SequenceRows<'_>]) -> Result<Logits> {
         let known = |token: &u32| (*token as usize) < self.config.vocabulary;
-        if let Some(token) = rows.iter().flat_map(|rows| rows.tokens).find(|token| !known(token)) {
-            candle_core::bail!("token {token} is not in a vocabulary of {}", self.config.vocabulary);
+        if let Some(token) = rows
+            .iter()
+            .flat_map(|rows| rows.tokens)
+            .find(|token| !known(token))
+        {
+            candle_core::bail!(
+                "token {token} is not in a vocabulary of {}",
+                self.config.vocabulary
+            );
         }
         for rows in rows.iter_mut() {
             cache.extend(rows.sequence, rows.tokens.len())?;

@@ -65,7 +65,9 @@ impl Tokenizer {
             what: "metadata entry",
             name: "tokenizer.ggml.model".to_owned(),
         })?;
-        let gemma = file.text("general.architecture")?.is_some_and(|name| name.starts_with("gemma"));
+        let gemma = file
+            .text("general.architecture")?
+            .is_some_and(|name| name.starts_with("gemma"));
         let vocabulary = Vocabulary::from_gguf(file, gemma)?;
         let (method, add_begin) = match model {
             "llama" => {
@@ -167,7 +169,9 @@ impl Tokenizer {
         }
         let text = self.vocabulary.text(token);
         match &self.method {
-            Method::SentencePiece(_) => sentencepiece::decode(text, self.vocabulary.is_byte(token), bytes),
+            Method::SentencePiece(_) => {
+                sentencepiece::decode(text, self.vocabulary.is_byte(token), bytes)
+            }
             Method::ByteLevel(_) => byte_level::decode(text, bytes),
         }
     }
