@@ -131,6 +131,10 @@ impl Server {
             .enumerate()
             .filter(|(_, rows)| *rows > 0)
             .collect();
+        // All may have been dismissed.
+        if sent.is_empty() {
+            return;
+        }
         // Neighbours with the same adapter are computed together.
         sent.sort_by_key(|(index, _)| self.running[*index].adapter.as_ref().map(Arc::as_ptr));
         let mut ends = Vec::new();

@@ -156,9 +156,12 @@ impl Decoder {
     /// sequences that want them. After an error the sequences are as before.
     ///
     /// # Errors
-    /// A token does not exist, a sequence has more tokens than it was admitted with, or the
+    /// There are no rows, a token does not exist, a sequence has more tokens than it was admitted with, or the
     /// computation fails.
     pub fn step(&self, cache: &mut KvPool, rows: &mut [SequenceRows<'_>]) -> Result<Logits> {
+        if rows.iter().all(|rows| rows.tokens.is_empty()) {
+            candle_core::bail!("a step without rows");
+        }
         let known = |token: &u32| (*token as usize) < self.config.vocabulary;
         if let Some(token) = rows
             .iter()

@@ -35,6 +35,7 @@ fn load(
     let variant = Variant {
         head_norms,
         interleaved: false,
+        window: None,
     };
     Llama::load_variant(file, config, variant, device)
 }
