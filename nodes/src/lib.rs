@@ -8,6 +8,7 @@ mod catalog;
 pub mod compute;
 mod embed;
 pub mod generate;
+mod kernel;
 pub mod model;
 mod node;
 mod on_thread;

@@ -67,19 +67,12 @@ impl Node for OnThread {
         Box::pin(async move {
             let items = batch.len();
             let (answers, answered) = oneshot::channel();
-            let lost = |_| NodeError::failed("the thread of the model has ended");
-            let sent = self
-                .tasks
-                .send(Task { batch, answers })
-                .await
-                .map_err(|e| drop(e));
-            let answers = match sent {
-                Ok(()) => answered.await.map_err(|e| drop(e)),
-                Err(()) => Err(()),
+            let answers = match self.tasks.send(Task { batch, answers }).await {
+                Ok(()) => answered.await.ok(),
+                Err(_) => None,
             };
-            answers
-                .map_err(lost)
-                .unwrap_or_else(|error| vec![Err(error); items])
+            let lost = || NodeError::failed("the thread of the model has ended");
+            answers.unwrap_or_else(|| vec![Err(lost()); items])
         })
     }
 

@@ -16,7 +16,7 @@ pub enum AdapterError {
         source: io::Error,
     },
     /// Its configuration is not what PEFT writes.
-    #[error("failed to parse {path}: {source}", path = path.display())]
+    #[error("failed to parse {path}", path = path.display())]
     Config {
         /// The file.
         path: PathBuf,

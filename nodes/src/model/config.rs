@@ -83,7 +83,7 @@ impl Config {
         if sizes.contains(&0) {
             return Some("a size is 0".to_owned());
         }
-        if self.hidden_size % self.num_attention_heads != 0 {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
             return Some(format!("{heads} heads do not divide a width of {hidden}"));
         }

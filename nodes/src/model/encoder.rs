@@ -1,8 +1,9 @@
 //! An encoder as nodes use it: from a folder to vectors and scores.
 
 use super::{
-    LoadError, Pooling, Tokenize, Tokens, Weights,
-    bert::{Bert, Packed, Wanted},
+    LoadError, Pooling, Tokenize, Weights,
+    batch::{Sequence, in_chunks, pointer},
+    bert::{Bert, Wanted},
     config::{self, Config},
     dense::Loader,
     family::Family,
@@ -10,15 +11,11 @@ use super::{
     pooling::normalise,
 };
 use crate::{
-    adapter::{Adapter, AdapterRows, Base},
+    adapter::{Adapter, Base},
     ops::WeightType,
 };
 use candle_core::{Device, Result, Tensor};
 use std::{path::Path, sync::Arc};
-
-/// Texts are read together up to this many tokens: enough rows for the products to be worth it, and
-/// few enough for what lies between two layers to stay in the caches.
-const CHUNK_TOKENS: usize = 1024;
 
 /// How an encoder is loaded.
 #[derive(Debug, Clone)]
@@ -56,15 +53,6 @@ struct Loaded {
     base: Base,
 }
 
-/// A text to be read, with the adapter that is to be used.
-#[derive(Debug, Clone)]
-pub struct Sequence {
-    /// What is read.
-    pub tokens: Tokens,
-    /// The bare model if absent.
-    pub adapter: Option<Arc<Adapter>>,
-}
-
 impl Encoder {
     /// Loads `config.json`, `tokenizer.json`, `model.safetensors` and what sentence-transformers
     /// keeps beside them.
@@ -86,6 +74,7 @@ impl Encoder {
         let mut base = Base {
             prefixes: family.prefixes().to_vec(),
             linears: Bert::linears(&config),
+            device: options.device.clone(),
             ..Base::default()
         };
         Head::adaptable(&config, family, &mut base);
@@ -171,59 +160,6 @@ impl Encoder {
             Ok(scores)
         })
     }
-}
-
-/// Gives texts to `read` in chunks of bounded size, those with the same adapter beside each other,
-/// and puts what it gives back into the order of the texts.
-fn in_chunks<T>(
-    texts: &[Sequence],
-    read: impl Fn(&Packed<'_>, &[Option<&Arc<Adapter>>]) -> Result<Vec<T>>,
-) -> Result<Vec<T>> {
-    let adapter = |index: usize| texts[index].adapter.as_ref();
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|index| pointer(adapter(*index)));
-    let mut results: Vec<(usize, T)> = Vec::with_capacity(texts.len());
-    let mut rest = order.as_slice();
-    while !rest.is_empty() {
-        let mut tokens = 0;
-        let fits = |index: &&usize| {
-            tokens += texts[**index].tokens.ids.len();
-            tokens <= CHUNK_TOKENS
-        };
-        // A text that is longer than a chunk is read alone.
-        let (chunk, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        rest = after;
-        let adapters: Vec<_> = chunk.iter().map(|index| adapter(*index)).collect();
-        let packed = pack(chunk.iter().map(|index| &texts[*index]));
-        results.extend(chunk.iter().copied().zip(read(&packed, &adapters)?));
-    }
-    results.sort_by_key(|(index, _)| *index);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
-}
-
-fn pack<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Packed<'a> {
-    let mut packed = Packed {
-        texts: Vec::new(),
-        offsets: vec![0],
-        adapters: AdapterRows::default(),
-        text_adapters: AdapterRows::default(),
-    };
-    let mut start = 0;
-    for sequence in sequences {
-        let (text, end) = (packed.texts.len(), start + sequence.tokens.ids.len());
-        packed.texts.push(&sequence.tokens);
-        packed.offsets.push(end);
-        if let Some(adapter) = &sequence.adapter {
-            packed.adapters.push(start..end, adapter);
-            packed.text_adapters.push(text..text + 1, adapter);
-        }
-        start = end;
-    }
-    packed
-}
-
-fn pointer(adapter: Option<&Arc<Adapter>>) -> *const Adapter {
-    adapter.map_or(std::ptr::null(), Arc::as_ptr)
 }
 
 fn tokenize(

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file cannot be read.
-    #[error("failed to read {path}: {source}", path = path.display())]
+    #[error("failed to read {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -16,7 +16,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// A file is not what it should be.
-    #[error("failed to parse {path}: {source}", path = path.display())]
+    #[error("failed to parse {path}", path = path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -44,6 +44,6 @@ pub enum LoadError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// The tensors cannot be brought to the device.
-    #[error("failed to prepare the model: {0}")]
+    #[error("failed to prepare the model")]
     Prepare(#[from] candle_core::Error),
 }

@@ -18,10 +18,6 @@ pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
     // which holds for those of the cache (written elsewhere and renamed) and is asked of the others
     // in the documentation, as every engine that maps weights does. Nothing but numbers is read
     // through the map after the header was checked, so changed bytes give wrong numbers and no more.
-    #[allow(
-        unsafe_code,
-        reason = "there is no safe way to map a file that others could change"
-    )]
     let map = unsafe { Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
 }

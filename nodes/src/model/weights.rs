@@ -40,7 +40,7 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// It is not a sound safetensors file.
-    #[error("{path} is not a sound safetensors file: {source}", path = path.display())]
+    #[error("{path} is not a sound safetensors file", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -91,7 +91,7 @@ struct Bench {
 impl Bench {
     fn new(model: Arc<LanguageModel>) -> Self {
         Self {
-            cache: model.decoder.cache(256 << 20, MAX_ROWS),
+            cache: model.decoder.cache(1 << 30, MAX_ROWS),
             pool: ComputePool::new(2),
             model,
         }
