@@ -87,6 +87,15 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         high_nibbles(a: __m512i) -> __m512i {
             _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15))
         }
+        add_upper(a: __m512i, pairs: __m512i, g: usize) -> __m512i {
+            let moved = match g {
+                0 => _mm512_slli_epi16(pairs, 4),
+                1 => _mm512_slli_epi16(pairs, 2),
+                2 => pairs,
+                _ => _mm512_srli_epi16(pairs, 2),
+            };
+            _mm512_or_si512(a, _mm512_and_si512(moved, _mm512_set1_epi8(0x30)))
+        }
         to_float(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         to_int(a: __m512) -> __m512i { _mm512_cvtps_epi32(a) }
         sum_i(a: __m512i) -> i32 { _mm512_reduce_add_epi32(a) }

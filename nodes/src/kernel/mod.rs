@@ -17,6 +17,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod int8;
 mod isa;
 mod math;
 mod memory;
@@ -24,10 +25,13 @@ mod memory;
 mod neon;
 mod panel;
 mod portable;
+mod quantize;
 mod simd;
 mod target;
+
 #[cfg(test)]
 mod testing;
+mod tile;
 
 pub(crate) use isa::Isa;
 pub(crate) use memory::{Cells, written};
@@ -39,13 +43,13 @@ pub(crate) use target::{After, Target};
 macro_rules! by_rows {
     ($simd:ty, $left:expr, $n:ident => $body:expr) => {
         match $left.min(<$simd>::ROWS) {
-            12.. => super::by_rows!(@ 12, $n, $body),
-            8.. => super::by_rows!(@ 8, $n, $body),
-            6.. => super::by_rows!(@ 6, $n, $body),
-            4.. => super::by_rows!(@ 4, $n, $body),
-            3 => super::by_rows!(@ 3, $n, $body),
-            2 => super::by_rows!(@ 2, $n, $body),
-            _ => super::by_rows!(@ 1, $n, $body),
+            12.. => crate::kernel::by_rows!(@ 12, $n, $body),
+            8.. => crate::kernel::by_rows!(@ 8, $n, $body),
+            6.. => crate::kernel::by_rows!(@ 6, $n, $body),
+            4.. => crate::kernel::by_rows!(@ 4, $n, $body),
+            3 => crate::kernel::by_rows!(@ 3, $n, $body),
+            2 => crate::kernel::by_rows!(@ 2, $n, $body),
+            _ => crate::kernel::by_rows!(@ 1, $n, $body),
         }
     };
     (@ $count:literal, $n:ident, $body:expr) => {{

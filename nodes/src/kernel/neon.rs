@@ -81,6 +81,15 @@ impl Simd for Neon {
         high_nibbles(a: int32x4_t) -> int32x4_t {
             vreinterpretq_s32_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s32(a)))
         }
+        add_upper(a: int32x4_t, pairs: int32x4_t, g: usize) -> int32x4_t {
+            let moved = match g {
+                0 => vshlq_n_s32::<4>(pairs),
+                1 => vshlq_n_s32::<2>(pairs),
+                2 => pairs,
+                _ => vshrq_n_s32::<2>(pairs),
+            };
+            vorrq_s32(a, vandq_s32(moved, vdupq_n_s32(0x3030_3030)))
+        }
         to_float(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         to_int(a: float32x4_t) -> int32x4_t { vcvtnq_s32_f32(a) }
         sum_i(a: int32x4_t) -> i32 { vaddvq_s32(a) }

@@ -169,6 +169,16 @@ impl Simd for Portable {
         out
     }
     #[inline(always)]
+    fn add_upper(self, a: Self::I, pairs: Self::I, g: usize) -> Self::I {
+        let mut out = a;
+        for lane in 0..LANES {
+            for byte in 0..4 {
+                out[lane][byte] |= (pairs[lane][byte] >> (2 * g) & 3) << 4;
+            }
+        }
+        out
+    }
+    #[inline(always)]
     fn to_float(self, a: Self::I) -> Self::F {
         a.map(|lane| i32::from_le_bytes(lane) as f32)
     }

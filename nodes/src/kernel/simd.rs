@@ -90,6 +90,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES / 2` bytes can be read.
     unsafe fn add_sixteens(self, a: Self::I, bits: *const u8) -> Self::I;
+    /// Adds 16 times the `g`-th pair of bits of each byte of `pairs`.
+    fn add_upper(self, a: Self::I, pairs: Self::I, g: usize) -> Self::I;
     fn to_float(self, a: Self::I) -> Self::F;
     /// To the nearest integer.
     fn to_int(self, a: Self::F) -> Self::I;
