@@ -78,7 +78,7 @@ fn measure(threads: usize) {
 fn load_adapters(model: &LanguageModel) -> Vec<Option<Arc<Adapter>>> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let base = model.decoder.adapter_base();
-    let load = |index| {
+    let load = |index: usize| {
         let folder = ["rag/adapters/qa", "adapters/adapters/headline"][index % 2];
         let adapter = Adapter::load("adapter", &examples.join(folder), &base);
         Some(Arc::new(adapter.expect("the adapter loads")))

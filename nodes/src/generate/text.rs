@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn stop_texts_are_never_shown_not_even_in_part() {
-        let cases: [(&[&str], &[&[u8]], &[&str]); 11] = [
+        type Case<'a> = (&'a [&'a str], &'a [&'a [u8]], &'a [&'a str]);
+        let cases: [Case<'_>; 11] = [
             (&["\n"], &[b" yes", b"\n", b"more"], &[" yes", "!"]),
             (&["\n"], &[b" yes\nmore"], &[" yes!"]),
             (&["END"], &[b"the E", b"N", b"D of"], &["the ", "", "!"]),

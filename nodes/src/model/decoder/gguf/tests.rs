@@ -203,7 +203,7 @@ fn a_file_cut_anywhere_is_an_error() {
     whole.text("general.architecture").u32(8).text("llama");
     whole.text("list").u32(9).u32(8).u64(2).text("a").text("b");
     whole.tensor(&[4], 0, 0);
-    while whole.0.len() % 32 != 0 {
+    while !whole.0.len().is_multiple_of(32) {
         whole.0.push(0);
     }
     whole.0.extend([0; 16]);

@@ -34,7 +34,7 @@ pub struct Tokenizer {
 #[derive(Debug)]
 enum Method {
     SentencePiece(SentencePiece),
-    ByteLevel(ByteLevel),
+    ByteLevel(Box<ByteLevel>),
 }
 
 /// A text that cannot be put into tokens.
@@ -77,7 +77,7 @@ impl Tokenizer {
             "gpt2" => {
                 let method = ByteLevel::from_gguf(file, &vocabulary)?;
                 let add_begin = method.usually_begins();
-                (Method::ByteLevel(method), add_begin)
+                (Method::ByteLevel(Box::new(method)), add_begin)
             }
             other => {
                 return Err(GgufError::Unsupported {
