@@ -1,6 +1,9 @@
 //! Eight lanes of AVX2, with fused multiply-add and half-precision conversion.
 
-use super::simd::Simd;
+use super::{
+    isa::{Kernel, x86},
+    simd::Simd,
+};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -43,6 +46,12 @@ impl Simd for Avx2 {
     const ROWS: usize = 6;
     type F = __m256;
     type I = __m256i;
+
+    #[inline(always)]
+    fn call(self, kernel: impl Kernel) {
+        // SAFETY: there is a token, so there are the instructions.
+        unsafe { x86::on_avx2(kernel) };
+    }
 
     values! {
         splat(x: f32) -> __m256 { _mm256_set1_ps(x) }
