@@ -77,10 +77,6 @@ impl BytePanels {
         self.n
     }
 
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.data.bytes() + 8 * self.scales.len()
     }
@@ -229,9 +225,9 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
 mod tests {
     use super::{
         super::{
-            After,
+            memory::written,
+            target::After,
             testing::{Random, assert_near, shapes},
-            written,
         },
         *,
     };
@@ -301,7 +297,7 @@ mod tests {
         for isa in Isa::available() {
             let mut out = [0.0];
             let target = Target {
-                out: super::super::Cells::of(&mut out),
+                out: super::super::memory::Cells::of(&mut out),
                 stride: 1,
                 first: 0,
                 bias: &[],

@@ -6,7 +6,7 @@
 //!   [`portable`] have it; [`isa`] finds out at run time which of them this processor has.
 //! - [`panel`], [`int8`] and [`tile`] multiply rows with a packed weight of floats, of bytes, and of
 //!   GGUF's quantised blocks; [`target`] is what they have in common at the end: bias, activation,
-//!   residual. [`quantize`] turns rows into bytes for the latter two.
+//!   residual. [`quantize`] turns rows into bytes for the latter two; [`weight`] is any of the three.
 //! - [`rows`] works row by row: norms, softmax, gates, rotary positions; [`low_rank`] adds adapters;
 //!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`].
 //!
@@ -37,11 +37,19 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod weight;
 
+pub use causal::{CausalAttention, KvRow};
+pub(crate) use causal::{Slab, attention as causal_attention};
+pub(crate) use int8::{BytePanels, MAX_INPUTS as MAX_BYTE_INPUTS};
 pub(crate) use isa::Isa;
-pub(crate) use memory::{Cells, written};
-pub(crate) use panel::Panels;
-pub(crate) use target::{After, Target};
+pub(crate) use low_rank::{Factors, Rows as LowRankRows, add as add_low_rank};
+pub(crate) use packed::attention as packed_attention;
+pub(crate) use panel::{Element, Panels};
+pub(crate) use rows::{Angles, Gate, gated, layer_norm, rms_norm, rope, softmax};
+pub(crate) use target::After;
+pub(crate) use tile::{Format, Tiles};
+pub(crate) use weight::{Weight, product};
 
 /// Runs `$body` with `$n` as a constant: the most of 12, 8, 6, 4, 2 or 1 rows that are left and that
 /// the vector unit `$simd` has registers for; other variants are not even compiled. Gives that number.

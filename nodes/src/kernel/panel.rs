@@ -111,10 +111,6 @@ impl<E: Element> Panels<E> {
         self.n
     }
 
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.data.bytes()
     }
@@ -294,9 +290,9 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
 mod tests {
     use super::{
         super::{
-            After,
+            memory::written,
+            target::After,
             testing::{Random, assert_near, shapes},
-            written,
         },
         *,
     };
@@ -378,7 +374,7 @@ mod tests {
         for isa in Isa::available() {
             let mut out = vec![-1f32; 2 * 9];
             let target = Target {
-                out: super::super::Cells::of(&mut out),
+                out: super::super::memory::Cells::of(&mut out),
                 stride: 9,
                 first: 2,
                 bias: &[],

@@ -110,11 +110,6 @@ impl Layout {
 }
 
 impl Tiles {
-    /// How many bytes a file has for `values` values, and how many values a block; see [`Format`].
-    pub(crate) fn block(format: Format) -> (usize, usize) {
-        (format.bytes(), format.values())
-    }
-
     /// Packs the blocks of a file, row by row. None if `k` is not a multiple of the format's block or
     /// the bytes are not those of `n` rows.
     pub(crate) fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
@@ -128,10 +123,6 @@ impl Tiles {
 
     pub(crate) fn n(&self) -> usize {
         self.n
-    }
-
-    pub(crate) fn k(&self) -> usize {
-        self.k
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -179,7 +170,7 @@ fn pack<C: Codes, S: Scales>(
     let layout = Layout::of::<C, S>(k);
     let tiles = n.div_ceil(TILE);
     let mut data = Buffer::zeroed::<u8>(tiles * layout.size);
-    let cells = super::Cells::of(data.as_mut_slice::<u8>());
+    let cells = super::memory::Cells::of(data.as_mut_slice::<u8>());
     compute::parallel(tiles, |part| {
         for t in part {
             // SAFETY: each tile is packed once.
@@ -208,10 +199,10 @@ fn pack<C: Codes, S: Scales>(
 mod tests {
     use super::{
         super::{
-            After,
+            memory::written,
             quantize::Blocks,
+            target::After,
             testing::{Random, assert_near, shapes},
-            written,
         },
         *,
     };
