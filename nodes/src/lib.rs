@@ -20,6 +20,8 @@ mod search;
 pub mod source;
 mod split;
 mod standard;
+pub mod residency;
+pub mod source;
 mod stream;
 mod value;
 

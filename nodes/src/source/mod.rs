@@ -25,6 +25,10 @@ pub use progress::{Progress, Silent, Transfer};
 pub use settings::{HubSettings, Settings};
 pub use verify::verify;
 
+pub(crate) use digest::of_file as content_digest;
+pub(crate) use folder::inspect;
+pub(crate) use store::file_state;
+
 use schema::{ModelSource, Text};
 use std::{path::PathBuf, sync::Arc};
 use store::Store;
