@@ -112,10 +112,12 @@ fn origin(expr: &Expr<'_>, scope: &Scope) -> Option<(Span, String)> {
     ))
 }
 
-/// Checks that an argument fits one of the types that `taker` accepts, none left aside.
+/// Checks that an argument fits one of the types that `taker` accepts, as `declared` somewhere; none
+/// is left aside.
 pub(super) fn check_fit(
     taker: &str,
     accepts: &[Type],
+    declared: Option<&(Span, String)>,
     given: &BoundArgument,
     problems: &mut Problems,
 ) {
@@ -139,7 +141,7 @@ pub(super) fn check_fit(
     let message = format!("{taker} takes {wanted}, not {}", with_article(&value_type));
     let mut problem = Diagnostic::error(code, message, given.place)
         .label(format!("this is {}", with_article(&value_type)));
-    if let Some((span, text)) = &given.origin {
+    for (span, text) in given.origin.iter().chain(declared) {
         problem = problem.also(*span, text);
     }
     if given.mixed {

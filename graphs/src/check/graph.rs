@@ -31,7 +31,7 @@ pub(super) fn check(
     server_timeout: Duration,
     problems: &mut Problems,
 ) -> Graph {
-    let errors_before = errors(problems);
+    let errors_before = problems.errors();
     let (drafts, outputs) = draft::draft(decl, problems);
     let Order {
         nodes: order,
@@ -291,14 +291,9 @@ impl Checker<'_, '_> {
     }
 
     fn check_port(&mut self, port: &str, draft: &Draft<'_>, takes: &Takes, bound: &BoundArgument) {
-        let before = self.problems.found.len();
         let taker = format!("`{port}` of {}", title(draft.decl));
-        bind::check_fit(&taker, &takes.types, bound, self.problems);
-        if let (Some(problem), Some((span, text))) =
-            (self.problems.found.get_mut(before), &takes.declared)
-        {
-            *problem = problem.clone().also(*span, text);
-        }
+        let declared = takes.declared.as_ref();
+        bind::check_fit(&taker, &takes.types, declared, bound, self.problems);
         if takes.required && types::is_nothing(&bound.value_type) {
             let message = format!("{} never runs: `{port}` is always none", title(draft.decl));
             self.problems
@@ -377,7 +372,7 @@ impl Checker<'_, '_> {
             other => other,
         };
         let taker = format!("the fallback of {}", title(draft.decl));
-        bind::check_fit(&taker, &[wanted], &bound, self.problems);
+        bind::check_fit(&taker, &[wanted], None, &bound, self.problems);
         if matches!(bound.value_type, Type::Option(_)) {
             *yields = types::optional(yields.clone());
         }
@@ -423,7 +418,7 @@ impl Checker<'_, '_> {
             read[*node] = true;
         }
         // A name that is misspelt leaves a node unread as well; that is said first.
-        if errors(self.problems) > self.errors_before {
+        if self.problems.errors() > self.errors_before {
             return;
         }
         for (index, draft) in self.drafts.iter().enumerate() {
@@ -507,14 +502,6 @@ impl Checker<'_, '_> {
         }
         dag
     }
-}
-
-fn errors(problems: &Problems) -> usize {
-    problems
-        .found
-        .iter()
-        .filter(|problem| problem.is_error())
-        .count()
 }
 
 /// A stream is collected where a list of results is put together.

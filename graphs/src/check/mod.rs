@@ -42,12 +42,9 @@ pub fn check(document: Document, facts: &Facts) -> Result<Program, Vec<Diagnosti
         .iter()
         .map(|decl| graph::check(decl, &world, timeout, &mut problems))
         .collect();
-    let mut found = problems.found;
-    found.sort_by_key(|problem| {
-        let place = problem.labels.first().map(|label| label.span);
-        place.map(|span| (span.source, span.start))
-    });
-    if found.iter().any(Diagnostic::is_error) {
+    let failed = problems.errors() > 0;
+    let found = problems.into_list();
+    if failed {
         return Err(found);
     }
     Ok(Program {

@@ -153,6 +153,9 @@ pub(super) fn unknown<'a>(
     names: impl Iterator<Item = &'a str>,
     problems: &mut Problems,
 ) {
+    if problems.is_full() {
+        return problems.skip();
+    }
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     let message = format!("unknown {what} \"{}\"", **name);

@@ -85,6 +85,9 @@ impl<'a> Infer<'_, 'a> {
         if !self.first_miss(name) {
             return;
         }
+        if self.problems.is_full() {
+            return self.problems.skip();
+        }
         let message = format!("unknown name \"{name}\"");
         let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, self.template.place(place));
         let help = match name {
@@ -158,6 +161,10 @@ impl<'a> Infer<'_, 'a> {
             return known.bounded();
         }
         if !self.first_miss(&format!("input.{name}")) {
+            return Type::Any;
+        }
+        if self.problems.is_full() {
+            self.problems.skip();
             return Type::Any;
         }
         let message = format!("no field \"{name}\" in the request");
