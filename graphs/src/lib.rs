@@ -5,7 +5,6 @@
 //! asks whether it exists. The crate knows no files, no clock and no runtime.
 
 mod check;
-pub mod codes;
 mod expression;
 mod facts;
 mod graph;

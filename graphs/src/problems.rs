@@ -1,6 +1,6 @@
 //! The problems found so far, and guesses at what an author meant.
 
-use schema::Diagnostic;
+use schema::{Diagnostic, codes};
 
 /// As many problems as anybody reads; those after them are counted.
 const MOST: usize = 200;
@@ -63,7 +63,7 @@ impl Problems {
             .sort_by_key(|problem| place(problem).map(|span| (span.source, span.start)));
         if let (Some(last), true) = (self.found.last().and_then(place), self.dropped > 0) {
             let message = format!("{} further problems are not shown", self.dropped);
-            let problem = Diagnostic::error(schema::codes::TOO_MANY_PROBLEMS, message, last);
+            let problem = Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, last);
             self.found
                 .push(problem.help("repair those above and check again"));
         }

@@ -1,13 +1,13 @@
 //! From a parsed argument to an expression with its type, and whether that type fits.
 
 use crate::{
-    Expression, Path, Root, Step, TemplateExpression, codes,
+    Expression, Path, Root, Step, TemplateExpression,
     problems::Problems,
     template::{self, Parsed, Scope, Tree, literal_type, with_article},
     types,
 };
 use minijinja::machinery::ast::Expr;
-use schema::{Diagnostic, Literal, Span, Type};
+use schema::{Diagnostic, Literal, Span, Type, codes};
 
 /// An argument with its type.
 pub(super) struct BoundArgument {

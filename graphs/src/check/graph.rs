@@ -11,13 +11,12 @@ use super::{
 };
 use crate::{
     Bound, BoundEach, BoundFallback, BoundOutput, Expression, Graph, GraphNode, NodeIx, Root,
-    codes,
     problems::Problems,
     template::{Known, Parsed, Scope, with_article},
     types, walk,
 };
 use petgraph::graph::{DiGraph, NodeIndex};
-use schema::{Diagnostic, GraphDecl, InputField, Literal, Name, Span, Spanned, Type};
+use schema::{Diagnostic, GraphDecl, InputField, Literal, Name, Span, Spanned, Type, codes};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -387,7 +386,7 @@ impl Checker<'_, '_> {
         };
         if let Some((span, what)) = missing {
             let message = format!("graph \"{}\" {what}", *self.decl.id);
-            let problem = Diagnostic::error(schema::codes::MISSING_OPTION, message, span);
+            let problem = Diagnostic::error(codes::MISSING_ARGUMENT, message, span);
             let help = "`output` names the fields of the answer, such as `answer \"{{ node }}\"`";
             self.problems.push(problem.help(help));
         }

@@ -2,12 +2,11 @@
 
 use super::{bind::BoundArgument, draft::title, world::World};
 use crate::{
-    codes,
     problems::{Problems, listed},
     types,
 };
 use schema::{
-    Diagnostic, NodeDecl, Port, Span, Type, Work,
+    Diagnostic, NodeDecl, Port, Span, Type, Work, codes,
     kind::{Backend, Case, Switch},
 };
 use std::collections::HashMap;

@@ -1,10 +1,10 @@
 //! What the whole file declares beside graphs: models and indexes, and what is known of them.
 
 use crate::{
-    Facts, codes,
+    Facts,
     problems::{Problems, listed},
 };
-use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned};
+use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned, codes};
 use std::collections::HashMap;
 
 /// Models and indexes by name.

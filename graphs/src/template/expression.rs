@@ -8,7 +8,6 @@ use super::{
     place::{extent, last_name, subject},
 };
 use crate::{
-    codes,
     problems::listed,
     types::{self, Field},
 };
@@ -16,7 +15,7 @@ use minijinja::machinery::ast::{
     BinOp, BinOpKind, Call, CallArg, CompareOpKind, Expr, Filter, GetAttr, GetItem, IfExpr, Map,
     Slice, Test, UnaryOpKind,
 };
-use schema::{Diagnostic, Literal, Name, Type};
+use schema::{Diagnostic, Literal, Name, Type, codes};
 use std::ops::Range;
 
 impl<'a> Infer<'_, 'a> {

@@ -1,6 +1,5 @@
 //! From an argument to a syntax tree, or to a constant where nothing is computed.
 
-use crate::codes;
 use minijinja::{
     machinery::{
         Span as TokenSpan, Token, Tokenizer,
@@ -10,7 +9,7 @@ use minijinja::{
     syntax::SyntaxConfig,
     value::{Value, ValueKind},
 };
-use schema::{Argument, Diagnostic, Literal, Span, Template};
+use schema::{Argument, Diagnostic, Literal, Span, Template, codes};
 use std::ops::Range;
 
 /// Most operators, steps, calls and filters within one `{{ }}` or `{% %}`, and most `elif`s of a

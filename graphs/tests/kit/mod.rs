@@ -48,7 +48,9 @@ pub fn check_file(text: &str) -> Result<Program, Vec<Diagnostic>> {
         name: "test.kdl".to_owned(),
         text: text.to_owned(),
     };
-    let (document, mut diagnostics) = parse(&source, &|_| None);
+    let (document, mut diagnostics) = parse(&source, &|name| {
+        (name != "UNSET").then(|| "secret".to_owned())
+    });
     match check(document, &facts()) {
         Ok(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(program),
         Ok(program) => {
