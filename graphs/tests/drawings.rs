@@ -8,7 +8,7 @@ use kit::check_file;
 use std::sync::Arc;
 
 fn router() -> Arc<Graph> {
-    let program = check_file(include_str!("cases/router.kdl")).unwrap();
+    let program = check_file(include_str!("cases/router.kdl")).expect("the case is good");
     Arc::clone(&program.graphs()[0])
 }
 

@@ -4,15 +4,17 @@
 //! The files are the steps: `world` (models and indexes), `routes`, `resources`, then for each
 //! graph `draft` (templates parsed, references found), `order` (cycles), `bind` (arguments to typed
 //! expressions), `kinds` (what each kind takes and yields), `runs` (when a node runs), and `graph`,
-//! which goes through them.
+//! which goes through them with `inputs` (what a node takes) and `rules` (what else must hold).
 
 mod bind;
 mod draft;
 mod graph;
+mod inputs;
 mod kinds;
 mod order;
 mod resources;
 mod routes;
+mod rules;
 mod runs;
 mod world;
 
