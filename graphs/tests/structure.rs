@@ -133,18 +133,18 @@ fn nodes_that_nothing_reads() {
     check(
         "template a { text \"a\" }",
         expect![[r#"
-        error[missing-option]: graph "g" has no `output` block
-          1:7 `g`
-          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
-    "#]],
+            error[missing-argument]: graph "g" has no `output` block
+              1:7 `g`
+              help: `output` names the fields of the answer, such as `answer "{{ node }}"`
+        "#]],
     );
     check(
         "output { }",
         expect![[r#"
-        error[missing-option]: graph "g" answers with no fields
-          2:1 `output`
-          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
-    "#]],
+            error[missing-argument]: graph "g" answers with no fields
+              2:1 `output`
+              help: `output` names the fields of the answer, such as `answer "{{ node }}"`
+        "#]],
     );
 }
 
@@ -209,7 +209,7 @@ graph g route="/docs" {
     expect![[r#"
         error[wrong-type]: the default breaks the rules of its own field
           6:47 `"many"`
-          6:20 `top-k`: this field is a integer
+          6:20 `top-k`: the type of this field is integer
           help: write a value that a request could send
         error[unknown-option]: unknown option "max-dealy" for embed question
           7:61 `max-dealy`

@@ -353,6 +353,7 @@ fn operators_take_what_they_can() {
             i "{{ input.k[0] }}"
             j "{{ input.texts['a':] }}"
             k "{{ input.k[1:] }}"
+            l "{{ input.query[0] }}"
         }"#,
         expect![[r#"
             error[type-mismatch]: cannot add a text and an integer
@@ -375,6 +376,9 @@ fn operators_take_what_they_can() {
               13:31 `'a'`
             error[type-mismatch]: an integer cannot be sliced
               14:19 `input.k`
+            error[type-mismatch]: a text has no elements
+              15:19 `input.query[0]`
+              help: the first letter of a text is `[:1]`
         "#]],
     );
 }

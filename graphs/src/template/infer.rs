@@ -4,8 +4,10 @@
 
 use super::{parse::{Tree, range}, place, scope::Scope};
 use crate::{Root, codes, problems::Problems, types};
+use super::{parse::Tree, place, scope::Scope};
+use crate::{Root, problems::Problems, types};
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Set, SetBlock, Stmt, WithBlock};
-use schema::{Diagnostic, Span, Template, Type};
+use schema::{Diagnostic, Span, Template, Type, codes};
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
