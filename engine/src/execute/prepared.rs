@@ -153,7 +153,10 @@ impl Node {
             Some(BoundFallback::Value(value)) => Some(Compiled::new(value)?),
             _ => None,
         };
-        let ports: Result<Vec<_>, _> = node.ports.iter().map(Port::new).collect();
+        // What the kind itself can take: the check may have settled on one of several types.
+        let kinds = node.decl.work.ports().into_iter().map(|port| port.accepts);
+        let ports = node.ports.iter().zip(kinds);
+        let ports: Result<Vec<_>, _> = ports.map(|(port, kind)| Port::new(port, kind)).collect();
         let id = node.decl.id.value.as_str();
         Ok(Self {
             id: id.into(),
@@ -169,10 +172,10 @@ impl Node {
 }
 
 impl Port {
-    fn new(port: &Bound) -> Result<Self, NodeError> {
+    fn new(port: &Bound, accepts: Type) -> Result<Self, NodeError> {
         Ok(Self {
             name: Arc::clone(&port.port),
-            accepts: port.accepts.clone(),
+            accepts,
             required: port.required,
             value: Compiled::new(&port.expression)?,
         })

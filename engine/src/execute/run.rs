@@ -62,12 +62,17 @@ impl Prepared {
         let mut asked: SmallVec<[NodeIx; 8]> = SmallVec::new();
         // The timer is registered when something is waited for, and not before.
         let mut alarm = pin!(context.deadline.map(sleep_until));
-        let late = |asked: &[NodeIx]| RequestError {
-            graph: Arc::clone(&self.id),
-            node: asked.first().map(|ix| Arc::clone(self.node_id(*ix))),
-            error: NodeError::Timeout {
-                after: begun.elapsed(),
-            },
+        let late = |asked: &[NodeIx]| {
+            let given = context
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(begun));
+            RequestError {
+                graph: Arc::clone(&self.id),
+                node: asked.first().map(|ix| Arc::clone(self.node_id(*ix))),
+                error: NodeError::Timeout {
+                    after: whole_milliseconds(given.unwrap_or_default()),
+                },
+            }
         };
         state.ready = state.walk.start();
         loop {
@@ -111,6 +116,11 @@ async fn answer(ix: NodeIx, turn: Turn<'_>) -> (NodeIx, Duration, Result<Value, 
         Turn::Each(ask) => ask.answer().await,
     };
     (ix, begun.elapsed(), result)
+}
+
+/// The nearest one: a person has set the limit, and the walk began a little later.
+fn whole_milliseconds(time: Duration) -> Duration {
+    Duration::from_millis((time.as_secs_f64() * 1e3).round() as u64)
 }
 
 /// One request under way.

@@ -128,6 +128,18 @@ impl Problem {
         Self::new(status, "content-type", "Unsupported media type", detail)
     }
 
+    /// The body is compressed, which is not taken: it could grow without bound.
+    pub(super) fn content_encoding() -> Self {
+        let detail = "send the body without a `content-encoding`";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(
+            status,
+            "content-encoding",
+            "Unsupported content encoding",
+            detail,
+        )
+    }
+
     /// The body is not the JSON that it claims to be.
     pub(super) fn not_json(reason: impl std::fmt::Display) -> Self {
         let detail = format!("the body is not valid JSON: {reason}");
