@@ -17,8 +17,11 @@ use tokio::time::Instant;
 const LENGTHS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const REQUESTS: usize = 4000;
 
+/// The template of a node, from the name of the node before it.
+type Template = fn(&str) -> String;
+
 /// What each node of a chain does with the one before it.
-const CHAINS: [(&str, fn(&str) -> String); 3] = [
+const CHAINS: [(&str, Template); 3] = [
     ("path {{ a }}", |before| format!("{{{{ {before} }}}}")),
     ("expression {{ a | upper }}", |before| {
         format!("{{{{ {before} | upper }}}}")
@@ -56,7 +59,7 @@ fn main() {
 }
 
 /// The times of requests through a chain, sorted.
-async fn chain(length: usize, template: fn(&str) -> String) -> Vec<Duration> {
+async fn chain(length: usize, template: Template) -> Vec<Duration> {
     let mut file = "graph chain { input { text type=string }\n".to_owned();
     let mut before = "input.text".to_owned();
     for index in 0..length {

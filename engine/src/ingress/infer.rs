@@ -149,6 +149,7 @@ async fn read(
             request_id: Some(Arc::clone(&asked.id)),
             deadline: asked.begun.checked_add(allowed),
         },
+        allowed: Some(allowed),
         deltas: None,
     })
 }

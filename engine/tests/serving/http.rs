@@ -17,7 +17,7 @@ use tokio::{
 };
 
 const FILE: &str = r#"
-server { max-body "1KiB"; graceful-shutdown-timeout "1s" }
+server { max-body "1KiB"; graceful-shutdown-timeout "5s" }
 model m { source "file:m" }
 graph echo {
     input {
@@ -29,7 +29,7 @@ graph echo {
     template t { text "{{ input.text }}" }
     output { text "{{ t }}"; top-k "{{ input.top_k }}"; mode "{{ input.mode }}"; tags "{{ input.tags }}" }
 }
-graph ask route="/deep/ask" timeout="400ms" {
+graph ask route="/deep/ask" timeout="10s" {
     input { prompt type=string }
     generate answer { model m; prompt "{{ input.prompt }}"; max-ongoing-requests 1; max-queued-requests 1 }
     output { answer "{{ answer }}"; words "{{ answer | split | length }}" }
@@ -217,7 +217,7 @@ async fn every_misfit_of_an_input_is_said_at_once() {
             x-request-id: r1
             {
               "type": "urn:engine:problem:invalid-input",
-              "title": "Invalid input",
+              "title": "Bad Request",
               "status": 400,
               "detail": "6 fields do not fit the graph's input",
               "graph": "echo",
@@ -225,7 +225,7 @@ async fn every_misfit_of_an_input_is_said_at_once() {
               "errors": [
                 {
                   "field": "text",
-                  "reason": "must have at least 1 characters, has 0"
+                  "reason": "must have at least 1 character, has 0"
                 },
                 {
                   "field": "top_k",
@@ -257,27 +257,27 @@ async fn every_misfit_of_an_input_is_said_at_once() {
         "",
         r#"{"top_k": 2.5, "text": null}"#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-input",
-          "title": "Invalid input",
-          "status": 400,
-          "detail": "2 fields do not fit the graph's input",
-          "graph": "echo",
-          "request_id": "r1",
-          "errors": [
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
             {
-              "field": "text",
-              "reason": "must not be null"
-            },
-            {
-              "field": "top_k",
-              "reason": "expected integer, got number"
+              "type": "urn:engine:problem:invalid-input",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "2 fields do not fit the graph's input",
+              "graph": "echo",
+              "request_id": "r1",
+              "errors": [
+                {
+                  "field": "text",
+                  "reason": "must not be null"
+                },
+                {
+                  "field": "top_k",
+                  "reason": "expected integer, got number"
+                }
+              ]
             }
-          ]
-        }
-    "#]],
+        "#]],
     )
     .await;
     check(
@@ -285,23 +285,23 @@ async fn every_misfit_of_an_input_is_said_at_once() {
         "",
         r#"{"top_k": 2, "top-k": 3, "text": "x"}"#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-input",
-          "title": "Invalid input",
-          "status": 400,
-          "detail": "one field does not fit the graph's input",
-          "graph": "echo",
-          "request_id": "r1",
-          "errors": [
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
             {
-              "field": "top_k",
-              "reason": "is given twice"
+              "type": "urn:engine:problem:invalid-input",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "one field does not fit the graph's input",
+              "graph": "echo",
+              "request_id": "r1",
+              "errors": [
+                {
+                  "field": "top_k",
+                  "reason": "is given twice"
+                }
+              ]
             }
-          ]
-        }
-    "#]],
+        "#]],
     )
     .await;
     check(
@@ -309,23 +309,23 @@ async fn every_misfit_of_an_input_is_said_at_once() {
         "",
         r#"["text"]"#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-input",
-          "title": "Invalid input",
-          "status": 400,
-          "detail": "one field does not fit the graph's input",
-          "graph": "echo",
-          "request_id": "r1",
-          "errors": [
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
             {
-              "field": "",
-              "reason": "expected an object, got list"
+              "type": "urn:engine:problem:invalid-input",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "one field does not fit the graph's input",
+              "graph": "echo",
+              "request_id": "r1",
+              "errors": [
+                {
+                  "field": "",
+                  "reason": "expected an object, got list"
+                }
+              ]
             }
-          ]
-        }
-    "#]],
+        "#]],
     )
     .await;
 }
@@ -337,17 +337,17 @@ async fn hostile_bodies_are_refused() {
         "",
         r#"{"text": "a", "text": "b"}"#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-json",
-          "title": "Invalid JSON",
-          "status": 400,
-          "detail": "the body is not valid JSON: the key \"text\" comes twice at line 1 column 20",
-          "graph": "echo",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:invalid-json",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "the body is not valid JSON: the key \"text\" comes twice at line 1 column 20",
+              "graph": "echo",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     check(
@@ -355,17 +355,17 @@ async fn hostile_bodies_are_refused() {
         "",
         r#"{"text": NaN}"#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-json",
-          "title": "Invalid JSON",
-          "status": 400,
-          "detail": "the body is not valid JSON: expected value at line 1 column 10",
-          "graph": "echo",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:invalid-json",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "the body is not valid JSON: expected value at line 1 column 10",
+              "graph": "echo",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     check(
@@ -373,17 +373,17 @@ async fn hostile_bodies_are_refused() {
         "",
         r#"{"text": "a""#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-json",
-          "title": "Invalid JSON",
-          "status": 400,
-          "detail": "the body is not valid JSON: EOF while parsing an object at line 1 column 12",
-          "graph": "echo",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:invalid-json",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "the body is not valid JSON: EOF while parsing an object at line 1 column 12",
+              "graph": "echo",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     check(
@@ -391,17 +391,17 @@ async fn hostile_bodies_are_refused() {
         "",
         &format!("{{\"text\": \"{}\"}}", "x".repeat(2000)),
         expect![[r#"
-        HTTP/1.1 413 Payload Too Large
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:too-large",
-          "title": "Body too large",
-          "status": 413,
-          "detail": "the body has more than 1KiB",
-          "graph": "echo",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 413 Payload Too Large
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:too-large",
+              "title": "Payload Too Large",
+              "status": 413,
+              "detail": "the body has more than 1KiB",
+              "graph": "echo",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     check(
@@ -409,17 +409,17 @@ async fn hostile_bodies_are_refused() {
         "content-encoding: gzip\r\n",
         "\u{1f}",
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-json",
-          "title": "Invalid JSON",
-          "status": 400,
-          "detail": "the body is not valid JSON: expected value at line 1 column 1",
-          "graph": "lora",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 415 Unsupported Media Type
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:content-encoding",
+              "title": "Unsupported Media Type",
+              "status": 415,
+              "detail": "send the body without a `content-encoding`",
+              "graph": "lora",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
 
@@ -431,7 +431,7 @@ async fn hostile_bodies_are_refused() {
         x-request-id: r1
         {
           "type": "urn:engine:problem:invalid-json",
-          "title": "Invalid JSON",
+          "title": "Bad Request",
           "status": 400,
           "detail": "the body is not valid JSON: recursion limit exceeded at line 1 column 136",
           "graph": "echo",
@@ -456,7 +456,7 @@ async fn a_chunked_body_is_bounded_too() {
         x-request-id: r1
         {
           "type": "urn:engine:problem:too-large",
-          "title": "Body too large",
+          "title": "Payload Too Large",
           "status": 413,
           "detail": "the body has more than 1KiB",
           "graph": "echo",
@@ -490,7 +490,7 @@ async fn wrong_ways_in_are_explained() {
         x-request-id: r1
         {
           "type": "urn:engine:problem:content-type",
-          "title": "Unsupported media type",
+          "title": "Unsupported Media Type",
           "status": 415,
           "detail": "send JSON with `content-type: application/json`",
           "graph": "echo",
@@ -501,7 +501,7 @@ async fn wrong_ways_in_are_explained() {
         x-request-id: r1
         {
           "type": "urn:engine:problem:method",
-          "title": "Method not allowed",
+          "title": "Method Not Allowed",
           "status": 405,
           "detail": "send a POST request",
           "request_id": "r1"
@@ -510,7 +510,7 @@ async fn wrong_ways_in_are_explained() {
         x-request-id: r1
         {
           "type": "urn:engine:problem:no-route",
-          "title": "Not found",
+          "title": "Not Found",
           "status": 404,
           "detail": "nothing is served at /nothing; /-/routes lists what is",
           "request_id": "r1"
@@ -519,7 +519,7 @@ async fn wrong_ways_in_are_explained() {
         allow: GET
         {
           "type": "urn:engine:problem:method",
-          "title": "Method not allowed",
+          "title": "Method Not Allowed",
           "status": 405,
           "detail": "send a GET request"
         }
@@ -530,17 +530,17 @@ async fn wrong_ways_in_are_explained() {
         "x-request-timeout-seconds: soon\r\n",
         r#"{"text": "x"}"#,
         expect![[r#"
-        HTTP/1.1 400 Bad Request
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:invalid-header",
-          "title": "Invalid header",
-          "status": 400,
-          "detail": "the header `x-request-timeout-seconds` must be a positive number of seconds",
-          "graph": "echo",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 400 Bad Request
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:invalid-header",
+              "title": "Bad Request",
+              "status": 400,
+              "detail": "the header `x-request-timeout-seconds` must be a positive number of seconds",
+              "graph": "echo",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
 }
@@ -557,7 +557,7 @@ async fn slow_and_endless_senders_are_cut() {
         x-request-id: r1
         {
           "type": "urn:engine:problem:slow-body",
-          "title": "Request timeout",
+          "title": "Request Timeout",
           "status": 408,
           "detail": "the body did not arrive within 300ms",
           "graph": "echo",
@@ -605,18 +605,18 @@ async fn node_errors_have_their_status() {
         "",
         r#"{"prompt": "fail for good"}"#,
         expect![[r#"
-        HTTP/1.1 500 Internal Server Error
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:failed",
-          "title": "Node failed",
-          "status": 500,
-          "detail": "for good",
-          "graph": "ask",
-          "node": "answer",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 500 Internal Server Error
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:failed",
+              "title": "Internal Server Error",
+              "status": 500,
+              "detail": "for good",
+              "graph": "ask",
+              "node": "answer",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     check(
@@ -624,19 +624,19 @@ async fn node_errors_have_their_status() {
         "",
         r#"{"prompt": "down for now"}"#,
         expect![[r#"
-        HTTP/1.1 503 Service Unavailable
-        retry-after: 1
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:unavailable",
-          "title": "Unavailable",
-          "status": 503,
-          "detail": "for now",
-          "graph": "ask",
-          "node": "answer",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 503 Service Unavailable
+            retry-after: 1
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:unavailable",
+              "title": "Service Unavailable",
+              "status": 503,
+              "detail": "for now",
+              "graph": "ask",
+              "node": "answer",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     check(
@@ -644,18 +644,18 @@ async fn node_errors_have_their_status() {
         "x-request-timeout-seconds: 0.05\r\n",
         r#"{"prompt": "hang"}"#,
         expect![[r#"
-        HTTP/1.1 504 Gateway Timeout
-        x-request-id: r1
-        {
-          "type": "urn:engine:problem:timeout",
-          "title": "Timeout",
-          "status": 504,
-          "detail": "took longer than 55.102312ms",
-          "graph": "ask",
-          "node": "answer",
-          "request_id": "r1"
-        }
-    "#]],
+            HTTP/1.1 504 Gateway Timeout
+            x-request-id: r1
+            {
+              "type": "urn:engine:problem:timeout",
+              "title": "Gateway Timeout",
+              "status": 504,
+              "detail": "took longer than 50ms",
+              "graph": "ask",
+              "node": "answer",
+              "request_id": "r1"
+            }
+        "#]],
     )
     .await;
     let server = serving(FILE).await;
@@ -664,13 +664,14 @@ async fn node_errors_have_their_status() {
     let mut answers = futures::future::join_all(many).await;
     answers.sort();
     expect![[r#"
-        HTTP/1.1 504 Gateway Timeout
+        HTTP/1.1 503 Service Unavailable
+        retry-after: 1
         x-request-id: r1
         {
-          "type": "urn:engine:problem:timeout",
-          "title": "Timeout",
-          "status": 504,
-          "detail": "took longer than 400.35126ms",
+          "type": "urn:engine:problem:full",
+          "title": "Service Unavailable",
+          "status": 503,
+          "detail": "too many requests are waiting",
           "graph": "ask",
           "node": "answer",
           "request_id": "r1"
@@ -746,7 +747,7 @@ async fn an_answer_streams_as_events() {
         event: delta
         data: {"field":"answer","text":"one "}
         event: error
-        data: {"type":"urn:engine:problem:failed","title":"Node failed","status":500,"detail":"lost the thread","graph":"ask","node":"answer","request_id":"r1"}
+        data: {"type":"urn:engine:problem:failed","title":"Internal Server Error","status":500,"detail":"lost the thread","graph":"ask","node":"answer","request_id":"r1"}
     "#]].assert_eq(&events(&broken));
     let plain = post(server.public, "/echo", accept, r#"{"text": "x"}"#).await;
     expect![[r#"
@@ -810,7 +811,7 @@ async fn a_client_that_leaves_cancels_its_work() {
         sleep(Duration::from_millis(1)).await;
     }
     assert!(
-        begun.elapsed() < Duration::from_millis(200),
+        begun.elapsed() < Duration::from_secs(5),
         "not by the deadline"
     );
     let metrics = get(server.admin, "/metrics").await;
@@ -886,8 +887,8 @@ async fn the_engine_says_what_it_serves() {
             "top_k": {
               "type": "integer",
               "default": 20,
-              "minimum": 1.0,
-              "maximum": 100.0
+              "minimum": 1,
+              "maximum": 100
             },
             "mode": {
               "type": "string",
@@ -898,10 +899,17 @@ async fn the_engine_says_what_it_serves() {
               ]
             },
             "tags": {
-              "type": "array",
-              "items": {
-                "type": "string"
-              }
+              "anyOf": [
+                {
+                  "type": "array",
+                  "items": {
+                    "type": "string"
+                  }
+                },
+                {
+                  "type": "null"
+                }
+              ]
             }
           },
           "required": [
@@ -943,7 +951,7 @@ async fn a_stop_lets_running_requests_finish() {
     let server = serving(FILE).await;
     let public = server.public;
     let running = tokio::spawn(async move {
-        post(public, "/deep/ask", "", r#"{"prompt": "sleep 200 done"}"#).await
+        post(public, "/deep/ask", "", r#"{"prompt": "sleep 500 done"}"#).await
     });
     sleep(Duration::from_millis(50)).await;
     server.stop.send(()).unwrap();
@@ -967,7 +975,7 @@ async fn a_stop_lets_running_requests_finish() {
 
 #[tokio::test]
 async fn a_stop_cuts_what_does_not_finish() {
-    let server = serving(&FILE.replace("400ms", "60s")).await;
+    let server = serving(&FILE.replace("10s", "60s").replace("\"5s\"", "\"200ms\"")).await;
     let public = server.public;
     let running =
         tokio::spawn(async move { post(public, "/deep/ask", "", r#"{"prompt": "hang"}"#).await });
@@ -975,6 +983,6 @@ async fn a_stop_cuts_what_does_not_finish() {
     let begun = Instant::now();
     server.stop.send(()).unwrap();
     assert_eq!(server.task.await.unwrap(), 1);
-    assert!((900..2000).contains(&begun.elapsed().as_millis()));
+    assert!((200..5000).contains(&begun.elapsed().as_millis()));
     assert_eq!(running.await.unwrap(), "");
 }

@@ -87,7 +87,8 @@ async fn a_switch_chooses_and_a_merge_takes_what_ran() {
             template b when="{{ way == 'text' }}" { text "a text" }
             template c when="{{ way == 'other' }}" { text "other: {{ way }}" }
             merge m2 { from a b c }
-            output { result "{{ m2 }}"; b "{{ b }}" }
+            merge few when="{{ input.n < 50 }}" { from b a }
+            output { result "{{ m2 }}"; b "{{ b }}"; few "{{ few }}" }
         }"#,
         &[
             r#"{"kind": "text", "n": 500}"#,
@@ -95,9 +96,9 @@ async fn a_switch_chooses_and_a_merge_takes_what_ran() {
             r#"{"kind": "what", "n": 5}"#,
         ],
         expect![[r#"
-               0 ms  {"result":"big 500","b":null}
-               0 ms  {"result":"a text","b":"a text"}
-               0 ms  {"result":"other: other","b":null}
+               0 ms  {"result":"big 500","b":null,"few":null}
+               0 ms  {"result":"a text","b":"a text","few":"a text"}
+               0 ms  {"result":"other: other","b":null,"few":null}
         "#]],
     )
     .await;
@@ -296,6 +297,41 @@ async fn texts_flow_to_the_fields_that_show_them_and_are_whole_for_others() {
         again: "three"
     "#]]
     .assert_eq(&lines);
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_flow_through_a_merge_when_it_is_clear_what_it_takes() {
+    let graph = r#"
+        graph g {
+            input { way type=string }
+            generate a when="{{ input.way != 'b' }}" { model m; prompt "from a" }
+            generate b when="{{ input.way != 'a' }}" { model m; prompt "from b" }
+            merge either { from a b }
+            output { answer "{{ either }}" }
+        }"#;
+    let catalog = Scripted::default();
+    let topology = start(&format!("{MODEL}{graph}"), &catalog).await;
+    let mut lines = String::new();
+    for way in ["a", "b", "both"] {
+        let (sender, mut deltas) = mpsc::channel(100);
+        let mut streamed = request(&format!(r#"{{"way": "{way}"}}"#));
+        streamed.deltas = Some(sender);
+        lines += &format!("{way}: {}\n", ask(&topology, streamed).await);
+        while let Some(delta) = deltas.recv().await {
+            lines += &format!("   {}: {:?}\n", delta.field, delta.text);
+        }
+    }
+    expect![[r#"
+        a: {"answer":"from a"}
+           answer: "from "
+           answer: "a"
+        b: {"answer":"from b"}
+           answer: "from "
+           answer: "b"
+        both: {"answer":"from a"}
+           answer: "from "
+           answer: "a"
+    "#]].assert_eq(&lines);
 }
 
 #[tokio::test(start_paused = true)]
