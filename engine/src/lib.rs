@@ -5,8 +5,16 @@
 //! is behind `nodes::Catalog`. What requests see is an immutable [`Topology`](topology::Topology).
 
 pub mod admin;
+pub mod bench;
 pub mod execute;
+pub mod facts;
 pub mod ingress;
+pub mod load;
 pub mod metrics;
 pub mod pool;
+pub mod progress;
+pub mod report;
+pub mod resilience;
+pub mod scale;
+pub mod startup;
 pub mod topology;

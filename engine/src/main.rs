@@ -1,2 +1,38 @@
-//! engine
-fn main() {}
+//! The command line.
+
+mod command;
+
+use clap::Parser;
+use command::Command;
+use std::process::ExitCode;
+
+/// Serves retrieval-and-generation pipelines that are declared in one file.
+#[derive(Debug, Parser)]
+#[command(name = "engine", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version come this way too, and are no failure.
+            let code = if usage.use_stderr() { 1 } else { 0 };
+            return match usage.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    match cli.command.execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("engine: {}", failure.message);
+            }
+            failure.exit.into()
+        }
+    }
+}

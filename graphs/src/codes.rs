@@ -24,8 +24,6 @@ codes! {
     BAD_TEMPLATE = "bad-template";
     /// Two things of one name.
     DUPLICATE_NAME = "duplicate-name";
-    /// A name that means something else in templates.
-    RESERVED_NAME = "reserved-name";
     /// Two graphs at one route, or a route that the engine serves itself.
     DUPLICATE_ROUTE = "duplicate-route";
     /// Nodes that wait for each other.
@@ -34,8 +32,6 @@ codes! {
     UNREACHABLE = "unreachable";
     /// A node that nothing reads.
     UNUSED_NODE = "unused-node";
-    /// An argument or a block that has to be there, or one too many.
-    MISSING_ARGUMENT = "missing-argument";
     /// A fallback that is read as if it always ran.
     FALLBACK_READ = "fallback-read";
     /// A batch that is larger than what a replica may hold.

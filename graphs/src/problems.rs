@@ -63,7 +63,11 @@ impl Problems {
 
 /// The candidate that differs least from `name`, if it differs by few letters only.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (name.chars().count() / 3).max(1);
+    let allowed = match name.chars().count() {
+        // Of names this short any other is as near.
+        0..=2 => 0,
+        length => (length / 3).max(1),
+    };
     let spelled = name.replace('-', "_").to_lowercase();
     candidates
         .filter(|candidate| candidate.len().abs_diff(name.len()) <= allowed + 1)

@@ -16,6 +16,14 @@ pub(crate) fn is_nothing(value_type: &Type) -> bool {
     matches!(value_type, Type::Option(some) if matches!(&**some, Type::Choice(cases) if cases.is_empty()))
 }
 
+/// The type as it is shown to others: of a none that is never something nothing more is known.
+pub(crate) fn shown(value_type: Type) -> Type {
+    match is_nothing(&value_type) {
+        true => Type::Option(Box::new(Type::Any)),
+        false => value_type,
+    }
+}
+
 /// `value_type`, or none.
 pub(crate) fn optional(value_type: Type) -> Type {
     match value_type {

@@ -3,12 +3,35 @@
 //! Candle, tokenizers, index engines and service clients live here and nowhere else. The crate knows
 //! single works (`schema::Work`), not graphs: who feeds a node and how often is the engine's affair.
 
+pub mod adapter;
 mod catalog;
+pub mod compute;
+mod embed;
+pub mod generate;
+mod http_client;
+pub mod index;
+mod kernel;
+pub mod model;
 mod node;
+mod on_thread;
+pub mod ops;
+mod rerank;
+mod search;
+pub mod source;
+mod split;
+mod standard;
 mod stream;
 mod value;
 
 pub use catalog::{Catalog, Order};
+pub use embed::Embed;
+pub use generate::Generate;
+pub use http_client::http_client;
 pub use node::{Arguments, Context, Input, Node, NodeError, Running};
+pub use on_thread::{Cost, Model, OnThread};
+pub use rerank::Rerank;
+pub use search::Search;
+pub use split::{Split, pieces};
+pub use standard::{Corpus, CorpusError, ModelSummary, StandardCatalog, local_dimensions};
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
 pub use value::{Document, Map, Misfit, Value};

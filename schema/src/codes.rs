@@ -1,45 +1,96 @@
 //! The codes of all diagnostics, those of the crate `graphs` included: one place, so that
-//! `docs/diagnostics.md` can be complete.
+//! `docs/diagnostics.md` can be complete. They are stable and fit for scripts.
 
-/// The text is not KDL v2.
-pub const SYNTAX_ERROR: &str = "syntax-error";
-/// The file is longer than 1 MiB.
-pub const TOO_LARGE: &str = "too-large";
-/// Blocks are nested more than 64 deep.
-pub const TOO_DEEP: &str = "too-deep";
-/// More problems than are shown.
-pub const TOO_MANY_PROBLEMS: &str = "too-many-problems";
-/// A word that this block does not know.
-pub const UNKNOWN_OPTION: &str = "unknown-option";
-/// An option that can be written once is written again.
-pub const REPEATED_OPTION: &str = "repeated-option";
-/// An option without which a block means nothing is not there.
-pub const MISSING_OPTION: &str = "missing-option";
-/// Options that exclude each other.
-pub const CONFLICTING_OPTIONS: &str = "conflicting-options";
-/// A value of the wrong type.
-pub const WRONG_TYPE: &str = "wrong-type";
-/// A duration or size without a unit that is known.
-pub const WRONG_UNIT: &str = "wrong-unit";
-/// A number that is too small or too large.
-pub const OUT_OF_RANGE: &str = "out-of-range";
-/// A text that is none of those that can be written here.
-pub const UNKNOWN_VALUE: &str = "unknown-value";
-/// More values, or a block, than belong here.
-pub const UNEXPECTED_VALUE: &str = "unexpected-value";
-/// An annotation that is not `(env)`, or stands where nothing can be read from the environment.
-pub const UNKNOWN_ANNOTATION: &str = "unknown-annotation";
-/// An environment variable that is not set.
-pub const MISSING_VARIABLE: &str = "missing-variable";
-/// A template where the value is read once, when the file is loaded.
-pub const TEMPLATE_NOT_ALLOWED: &str = "template-not-allowed";
-/// A name with other characters than letters, digits, `-` and `_`.
-pub const BAD_NAME: &str = "bad-name";
-/// A node's name that means something else in templates.
-pub const RESERVED_NAME: &str = "reserved-name";
-/// A pool option on a node that has no pool.
-pub const NO_POOL: &str = "no-pool";
-/// A second `server` in a file and its includes.
-pub const SECOND_SERVER: &str = "second-server";
-/// A route that no request can have.
-pub const BAD_ROUTE: &str = "bad-route";
+/// Declares codes, and a list of them with what each stands for.
+macro_rules! codes {
+    ($(#[doc = $about:literal])+ $list:ident: $(#[doc = $meaning:literal] $name:ident = $code:literal;)+) => {
+        $(#[doc = $meaning] pub const $name: &str = $code;)+
+
+        $(#[doc = $about])+
+        pub const $list: &[(&str, &str)] = &[$(($code, $meaning)),+];
+    };
+}
+
+codes! {
+    /// The codes that [`parse`](crate::parse) and [`Document::join`](crate::Document::join) give.
+    READ:
+    /// The text is not KDL v2.
+    SYNTAX_ERROR = "syntax-error";
+    /// The file is longer than 1 MiB.
+    TOO_LARGE = "too-large";
+    /// Blocks are nested more than 64 deep.
+    TOO_DEEP = "too-deep";
+    /// There are more problems than are shown.
+    TOO_MANY_PROBLEMS = "too-many-problems";
+    /// A word that its block does not know.
+    UNKNOWN_OPTION = "unknown-option";
+    /// An option that is written once is written again.
+    REPEATED_OPTION = "repeated-option";
+    /// Something without which a block means nothing is not there.
+    MISSING_OPTION = "missing-option";
+    /// Options that exclude each other.
+    CONFLICTING_OPTIONS = "conflicting-options";
+    /// A value of another type than its option has.
+    WRONG_TYPE = "wrong-type";
+    /// A duration, size or percentile whose unit is missing or unknown.
+    WRONG_UNIT = "wrong-unit";
+    /// A number that is too small or too large.
+    OUT_OF_RANGE = "out-of-range";
+    /// A text that is none of those that can be written here.
+    UNKNOWN_VALUE = "unknown-value";
+    /// More values than belong here, or a block where a value belongs.
+    UNEXPECTED_VALUE = "unexpected-value";
+    /// An annotation that is not `(env)`, or stands where nothing is read from the environment.
+    UNKNOWN_ANNOTATION = "unknown-annotation";
+    /// An environment variable that is not set.
+    MISSING_VARIABLE = "missing-variable";
+    /// A template where the value is read once, when the file is loaded.
+    TEMPLATE_NOT_ALLOWED = "template-not-allowed";
+    /// A name with other characters than letters, digits, `-` and `_`, or none at its beginning.
+    BAD_NAME = "bad-name";
+    /// A node's name that means something else in templates.
+    RESERVED_NAME = "reserved-name";
+    /// A route that no request can have.
+    BAD_ROUTE = "bad-route";
+    /// A pool option on a node that runs within the request itself.
+    NO_POOL = "no-pool";
+    /// A second `server` in a file and its includes.
+    SECOND_SERVER = "second-server";
+}
+
+codes! {
+    /// The codes that `graphs::check` gives.
+    CHECK:
+    /// A name that nothing bears: a node, model, index, field, filter, test or function.
+    UNKNOWN_NAME = "unknown-name";
+    /// A field that a value does not have.
+    UNKNOWN_FIELD = "unknown-field";
+    /// A value of another type than the one that is expected.
+    TYPE_MISMATCH = "type-mismatch";
+    /// A vector of another size than the index holds.
+    DIMENSION_MISMATCH = "dimension-mismatch";
+    /// A value that may be none where that is hardly meant.
+    NONE_POSSIBLE = "none-possible";
+    /// A template that does not compile.
+    BAD_TEMPLATE = "bad-template";
+    /// Two things of one name.
+    DUPLICATE_NAME = "duplicate-name";
+    /// Two graphs at one route, or a route that the engine serves itself.
+    DUPLICATE_ROUTE = "duplicate-route";
+    /// Nodes that wait for each other.
+    CYCLE = "cycle";
+    /// What never happens.
+    UNREACHABLE = "unreachable";
+    /// A node that nothing reads; a warning.
+    UNUSED_NODE = "unused-node";
+    /// A part of a node or graph that has to be there, or one too many.
+    MISSING_ARGUMENT = "missing-argument";
+    /// A fallback that is read as if it always ran.
+    FALLBACK_READ = "fallback-read";
+    /// A batch that is larger than what a replica may hold.
+    BATCH_SIZE = "batch-size";
+    /// A node that may take longer than its whole graph.
+    NESTED_TIMEOUT = "nested-timeout";
+    /// More than the machine has.
+    RESOURCES = "resources";
+}

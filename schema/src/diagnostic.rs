@@ -1,6 +1,7 @@
 //! What is wrong with a file, where, and what would help.
 
 use crate::Span;
+use std::collections::HashSet;
 
 /// How much a diagnostic matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,24 @@ impl Diagnostic {
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
         self
+    }
+
+    /// The main place.
+    pub fn place(&self) -> Option<Span> {
+        self.labels.first().map(|label| label.span)
+    }
+
+    /// The problems that reading a file found and those that checking it found, by place.
+    ///
+    /// Where something could not be read, a stand-in with the same place went into the check; what
+    /// the check says of it follows from the first problem and is left out.
+    pub fn joined(read: Vec<Diagnostic>, checked: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let places: HashSet<_> = read.iter().map(Diagnostic::place).collect();
+        let follows = |problem: &Diagnostic| places.contains(&problem.place());
+        let further: Vec<_> = checked.into_iter().filter(|it| !follows(it)).collect();
+        let mut all: Vec<Diagnostic> = read.into_iter().chain(further).collect();
+        all.sort_by_key(|problem| problem.place().map(|span| (span.source, span.start)));
+        all
     }
 
     /// Whether the file cannot be run because of this.

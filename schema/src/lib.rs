@@ -9,11 +9,14 @@ pub mod codes;
 mod decode;
 mod diagnostic;
 mod document;
+mod examples;
+mod format;
 pub mod kind;
 mod node;
 mod parse;
 mod pool;
 mod problems;
+mod reference;
 mod scalar;
 mod source;
 mod syntax;
@@ -25,6 +28,7 @@ pub use document::{
     AdapterSet, Document, GraphDecl, IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource,
     OutputField, Server,
 };
+pub use format::format;
 pub use kind::{Kind, Port, Work};
 pub use node::{Each, Fallback, NodeDecl};
 pub use parse::parse;
@@ -32,6 +36,7 @@ pub use pool::{
     Batch, Breaker, Cache, Hedge, PoolSpec, Recycle, Replicas, Resources, Retry, RetryOn,
     ScalePolicy, WhenFull,
 };
+pub use reference::reference;
 pub use scalar::{ByteSize, Name, Text};
 pub use source::{Source, SourceId, Sources, Span, Spanned};
 pub use value_type::Type;

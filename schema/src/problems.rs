@@ -1,6 +1,7 @@
 //! The list that every step of reading a file adds its problems to.
 
 use crate::{Diagnostic, codes};
+use std::collections::HashSet;
 
 /// Problems in the order in which they were found.
 ///
@@ -26,9 +27,16 @@ impl Problems {
     }
 
     /// The problems, ordered by place, with a last one that says how many are not among them.
+    ///
+    /// What stands where the syntax is broken is not judged a second time.
     pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
+        let mut broken = HashSet::new();
+        self.list.retain(|problem| match problem.code {
+            codes::SYNTAX_ERROR => broken.insert(problem.place()),
+            _ => !broken.contains(&problem.place()),
+        });
         self.list
-            .sort_by_key(|problem| problem.labels.first().map(|label| label.span.start));
+            .sort_by_key(|problem| problem.place().map(|span| span.start));
         let last = self.list.last().and_then(|last| last.labels.first());
         if let (Some(place), true) = (last.map(|label| label.span), self.dropped > 0) {
             let further = format!("{} further problems are not shown", self.dropped);

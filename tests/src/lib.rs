@@ -1,1 +1,5 @@
-//! tests
+//! The kit of the end-to-end tests: the real binary, started on ports of its own, and a client.
+
+mod engine;
+
+pub use engine::{Answer, Engine, repository, run_command, write_graph};

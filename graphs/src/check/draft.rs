@@ -2,21 +2,18 @@
 
 use super::world::{duplicate, unknown};
 use crate::{
-    NodeIx, Root, codes,
+    NodeIx, Root,
     problems::Problems,
-    template::{self, Known, Parsed, Scope, builtins::FUNCTIONS},
+    template::{self, Known, Parsed, Scope},
 };
 use schema::{
-    Argument, Diagnostic, Fallback, GraphDecl, Kind, Name, NodeDecl, OutputField, Port, Span,
-    Spanned, Type, Work,
+    Argument, Fallback, GraphDecl, Kind, Name, NodeDecl, OutputField, Port, Span, Spanned, Type,
+    Work,
 };
 use std::collections::HashMap;
 
-/// Names that mean something else in templates.
-const RESERVED: [&str; 17] = [
-    "input", "header", "item", "loop", "self", "true", "True", "false", "False", "none", "None",
-    "and", "or", "not", "in", "is", "if",
-];
+/// What these names mean in templates is not the result of a node.
+const RESERVED: [&str; 4] = ["input", "header", "item", "loop"];
 
 /// A node with its arguments parsed. Other nodes are named by their place in the file.
 pub(super) struct Draft<'a> {
@@ -78,10 +75,8 @@ fn node_names(decl: &GraphDecl, problems: &mut Problems) -> HashMap<String, usiz
     let mut names: HashMap<String, usize> = HashMap::new();
     for (index, node) in decl.nodes.iter().enumerate() {
         let spelled = node.id.in_template();
-        if RESERVED.contains(&&*spelled) || FUNCTIONS.contains(&&*spelled) {
-            let message = format!("a node cannot be named \"{}\"", *node.id);
-            let problem = Diagnostic::error(codes::RESERVED_NAME, message, node.id.span);
-            problems.push(problem.help("the name means something else in templates"));
+        // One that could not be read has no name; one that is reserved has been reported.
+        if spelled.is_empty() || RESERVED.contains(&&*spelled) {
             continue;
         }
         match names.get(&spelled) {
@@ -122,7 +117,7 @@ fn parse_node<'a>(
     let ports = ports.collect();
     let mut resolve = |name: &Spanned<Name>| {
         let found = names.get(&name.in_template()).copied();
-        if found.is_none() {
+        if found.is_none() && !name.as_str().is_empty() {
             unknown("node", name, names.keys().map(String::as_str), problems);
         }
         found

@@ -4,7 +4,8 @@ use super::{
     bind::{self, BoundArgument},
     draft::{self, Draft, DraftFallback, DraftOutput, title},
     kinds::{self, Takes},
-    order, routes,
+    order::{self, Order},
+    routes,
     runs::{self, Runs},
     world::{World, duplicate},
 };
@@ -27,11 +28,15 @@ use std::{
 pub(super) fn check(
     decl: &GraphDecl,
     world: &World<'_>,
-    server_timeout: Option<Duration>,
+    server_timeout: Duration,
     problems: &mut Problems,
 ) -> Graph {
+    let errors_before = errors(problems);
     let (drafts, outputs) = draft::draft(decl, problems);
-    let order = order::order(&drafts, problems);
+    let Order {
+        nodes: order,
+        acyclic,
+    } = order::order(&drafts, problems);
     let mut checker = Checker {
         decl,
         world,
@@ -41,10 +46,15 @@ pub(super) fn check(
         place: vec![NodeIx(0); drafts.len()],
         done: Vec::with_capacity(drafts.len()),
         on_demand: on_demand(&drafts),
+        errors_before,
     };
     checker.check_input();
     for (place, node) in order.iter().enumerate() {
         checker.place[*node] = NodeIx(place as u32);
+    }
+    // Nodes of a cycle have results of which nothing is known; the cycle has been reported.
+    for node in &order[acyclic..] {
+        checker.announce(*node, Type::Any);
     }
     for node in &order {
         checker.node(*node);
@@ -52,9 +62,7 @@ pub(super) fn check(
     let output = checker.outputs(&outputs);
     checker.check_reads(&outputs);
     let timeout = decl.timeout.as_ref().map(|timeout| timeout.value);
-    let timeout = timeout
-        .or(server_timeout)
-        .unwrap_or(super::default_timeout());
+    let timeout = timeout.unwrap_or(server_timeout);
     checker.check_timeouts(timeout);
     let dag = checker.dag(&order);
     Graph {
@@ -79,6 +87,7 @@ struct Checker<'c, 'a> {
     /// The nodes that are through, in order.
     done: Vec<Done>,
     on_demand: Vec<bool>,
+    errors_before: usize,
 }
 
 /// A node that is through.
@@ -105,6 +114,7 @@ impl Checker<'_, '_> {
 
         let given = draft.ports.iter().map(|(port, _)| port.name).zip(&bound);
         let given: Vec<(&str, &BoundArgument)> = given.collect();
+        kinds::check_given(draft.decl, &given, self.problems);
         let sources = self.sources(draft, &mut runs);
         let once = kinds::yields(draft.decl, &given, sources, self.world);
         let mut yields = match (&each, may_skip) {
@@ -117,12 +127,7 @@ impl Checker<'_, '_> {
             Runs::Always => yields.clone(),
             _ => types::optional(yields.clone()),
         };
-        let known = Known {
-            root: Root::Node(self.place[index]),
-            value_type: output.clone(),
-            declared: Some(draft.decl.id.span),
-        };
-        self.scope.add(draft.decl.id.in_template(), known);
+        self.announce(index, output.clone());
         let node = GraphNode {
             decl: draft.decl.clone(),
             ports,
@@ -142,16 +147,28 @@ impl Checker<'_, '_> {
             }),
             fallback,
             on_demand: self.on_demand[index],
-            output,
+            output: types::shown(output),
         };
         self.check_batch(&node);
         self.done.push(Done { node, yields, runs });
     }
 
+    /// Makes a node's result known to the nodes after it.
+    fn announce(&mut self, index: usize, output: Type) {
+        let id = &self.drafts[index].decl.id;
+        let known = Known {
+            root: Root::Node(self.place[index]),
+            value_type: output,
+            declared: Some(id.span),
+        };
+        self.scope.add(id.in_template(), known);
+    }
+
     /// A condition; narrows down when the node runs.
     fn when(&mut self, parsed: &Parsed<'_>, runs: &mut Runs) -> BoundArgument {
         let bound = bind::bind(parsed, &self.scope, self.problems);
-        if bound.mixed {
+        let text = matches!(bound.expression, Expression::Constant(Literal::Text(_)));
+        if bound.mixed || text {
             let message = "a text is no condition: it holds unless it is empty";
             let problem = Diagnostic::error(codes::TYPE_MISMATCH, message, bound.place);
             self.problems
@@ -248,8 +265,12 @@ impl Checker<'_, '_> {
         let mut arguments = Vec::with_capacity(draft.ports.len());
         let mut may_skip = false;
         for (port, parsed) in &draft.ports {
-            let takes = kinds::takes(port, &draft.decl.work, self.world, self.problems);
-            let bound = bind::bind(parsed, &self.scope, self.problems);
+            let takes = kinds::takes(port, &draft.decl.work, self.world);
+            let mut bound = bind::bind(parsed, &self.scope, self.problems);
+            if bound.expression == Expression::Constant(Literal::Null) {
+                // What could not be read stands with a null, and has been reported.
+                bound.value_type = Type::Any;
+            }
             self.check_port(port.name, draft, &takes, &bound);
             if takes.required && matches!(bound.value_type, Type::Option(_)) {
                 may_skip = true;
@@ -371,7 +392,7 @@ impl Checker<'_, '_> {
         };
         if let Some((span, what)) = missing {
             let message = format!("graph \"{}\" {what}", *self.decl.id);
-            let problem = Diagnostic::error(codes::MISSING_ARGUMENT, message, span);
+            let problem = Diagnostic::error(schema::codes::MISSING_OPTION, message, span);
             let help = "`output` names the fields of the answer, such as `answer \"{{ node }}\"`";
             self.problems.push(problem.help(help));
         }
@@ -380,7 +401,7 @@ impl Checker<'_, '_> {
             BoundOutput {
                 name: Arc::from(output.decl.id.in_template()),
                 expression: bound.expression,
-                value_type: bound.value_type,
+                value_type: types::shown(bound.value_type),
             }
         };
         outputs.iter().map(bind).collect()
@@ -401,8 +422,8 @@ impl Checker<'_, '_> {
             }
             read[*node] = true;
         }
-        // Without an answer nothing is read in the end, and that has been said.
-        if self.decl.output_span.is_none() {
+        // A name that is misspelt leaves a node unread as well; that is said first.
+        if errors(self.problems) > self.errors_before {
             return;
         }
         for (index, draft) in self.drafts.iter().enumerate() {
@@ -426,7 +447,7 @@ impl Checker<'_, '_> {
                 "a batch of {} never fills: a replica holds {} items at most",
                 batch.max_size.value, ongoing.value
             );
-            let problem = Diagnostic::error(codes::BATCH_SIZE, message, batch.max_size.span)
+            let problem = Diagnostic::warning(codes::BATCH_SIZE, message, batch.max_size.span)
                 .also(ongoing.span, "the most that a replica holds");
             self.problems
                 .push(problem.help("raise `max-ongoing-requests` or lower `max-size`"));
@@ -438,7 +459,8 @@ impl Checker<'_, '_> {
             let Some(timeout) = &draft.decl.pool.timeout else {
                 continue;
             };
-            if timeout.value <= graph {
+            // A graph whose timeout could not be read stands with none.
+            if timeout.value <= graph || graph.is_zero() {
                 continue;
             }
             let message = format!(
@@ -485,6 +507,14 @@ impl Checker<'_, '_> {
         }
         dag
     }
+}
+
+fn errors(problems: &Problems) -> usize {
+    problems
+        .found
+        .iter()
+        .filter(|problem| problem.is_error())
+        .count()
 }
 
 /// A stream is collected where a list of results is put together.

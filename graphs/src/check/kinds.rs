@@ -1,7 +1,11 @@
 //! What each kind of node takes and yields, beyond what its ports say by themselves.
 
 use super::{bind::BoundArgument, draft::title, world::World};
-use crate::{codes, problems::Problems, types};
+use crate::{
+    codes,
+    problems::{Problems, listed},
+    types,
+};
 use schema::{Diagnostic, NodeDecl, Port, Span, Type, Work, kind::Backend};
 
 /// What a port takes.
@@ -15,12 +19,7 @@ pub(super) struct Takes {
 }
 
 /// What the port of a node takes. Ports whose absence means something take a none as well.
-pub(super) fn takes(
-    port: &Port<'_>,
-    work: &Work,
-    world: &World<'_>,
-    problems: &mut Problems,
-) -> Takes {
+pub(super) fn takes(port: &Port<'_>, work: &Work, world: &World<'_>) -> Takes {
     let mut takes = Takes {
         types: vec![port.accepts.clone()],
         required: port.accepts != Type::Any,
@@ -41,7 +40,7 @@ pub(super) fn takes(
         }
         (Work::Search(search), "vector") => {
             takes.required = search.text.is_none();
-            if let Some(index) = world.index(&search.index, problems)
+            if let Some(index) = world.index(&search.index)
                 && let Some(size) = world.index_size(index)
             {
                 takes.types = vec![Type::Vector(Some(size.dimensions))];
@@ -107,38 +106,15 @@ pub(super) fn yields(
 
 /// The rules of single kinds that are neither names nor types.
 pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Problems) {
-    let title = title(decl);
-    let place = decl.id.span;
     if let Some(model) = decl.work.model() {
         world.check_model(model, problems);
     }
-    let missing = |message: String| Diagnostic::error(codes::MISSING_ARGUMENT, message, place);
     match &decl.work {
-        Work::Generate(generate) => {
-            let ways = [
-                generate.prompt.is_some(),
-                !generate.messages.is_empty(),
-                generate.chat.is_some(),
-            ];
-            let help =
-                "give either `prompt`, or messages (`system`, `user`, `assistant`), or `chat`";
-            match ways.into_iter().filter(|given| *given).count() {
-                1 => {}
-                0 => problems.push(missing(format!("{title} has no prompt")).help(help)),
-                _ => problems.push(missing(format!("{title} has more than one prompt")).help(help)),
-            }
-        }
-        Work::Search(search) if search.vector.is_none() && search.text.is_none() => {
-            let help = "give `vector`, `text`, or both for a hybrid search";
-            problems.push(missing(format!("{title} has nothing to look for")).help(help));
-            world.index(&search.index, problems);
-        }
-        Work::Search(search) if search.vector.is_none() => {
-            world.index(&search.index, problems);
-        }
-        Work::Merge(merge) if merge.from.len() < 2 => {
-            let help = "with one node, read its result instead";
-            problems.push(missing(format!("{title} needs at least two nodes")).help(help));
+        Work::Search(search) => world.check_index(&search.index, problems),
+        Work::Merge(merge) if merge.from.len() == 1 => {
+            let message = format!("{} has one node to choose from", title(decl));
+            let problem = Diagnostic::warning(codes::UNREACHABLE, message, merge.from[0].span);
+            problems.push(problem.help("read that node instead"));
         }
         Work::Switch(switch) => {
             for (index, case) in switch.cases.iter().enumerate() {
@@ -155,5 +131,36 @@ pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Prob
             }
         }
         _ => {}
+    }
+}
+
+/// The rules of single kinds about what their ports are given.
+pub(super) fn check_given(
+    decl: &NodeDecl,
+    given: &[(&str, &BoundArgument)],
+    problems: &mut Problems,
+) {
+    let Work::Switch(switch) = &decl.work else {
+        return;
+    };
+    let on = switch.on.as_ref().and_then(|_| given.first());
+    let Some((_, on)) = on else { return };
+    let (choice, may_be_none) = types::required(on.value_type.clone());
+    if may_be_none && switch.default.is_none() {
+        let message = format!("{} fails where `on` is none", title(decl));
+        let problem = Diagnostic::warning(codes::NONE_POSSIBLE, message, on.place);
+        problems.push(problem.help("add a `default`"));
+    }
+    let Type::Choice(cases) = choice else { return };
+    for case in switch.cases.iter().filter(|case| case.when.is_none()) {
+        if cases.contains(&case.name.value) {
+            continue;
+        }
+        let all = listed(cases.iter().map(String::as_str));
+        let message = format!("case \"{}\" is never reached", *case.name);
+        let problem = Diagnostic::error(codes::UNREACHABLE, message, case.name.span)
+            .also(on.place, format!("this is one of {all}"));
+        let names = cases.iter().map(String::as_str);
+        problems.push_with_guess(problem, &case.name, names, None);
     }
 }

@@ -19,8 +19,8 @@ mod world;
 pub use routes::OWN_ROUTES;
 
 use crate::{Facts, Program, problems::Problems};
-use schema::{Diagnostic, Document, Server, Spanned, Text};
-use std::{sync::Arc, time::Duration};
+use schema::{Diagnostic, Document, Server};
+use std::sync::Arc;
 
 /// Checks a file with its includes.
 ///
@@ -32,7 +32,11 @@ pub fn check(document: Document, facts: &Facts) -> Result<Program, Vec<Diagnosti
     let world = world::World::new(&document, facts, &mut problems);
     routes::check(&document, &mut problems);
     resources::check(&document, facts, &mut problems);
-    let timeout = document.server.as_ref().map(|server| server.timeout);
+    let timeout = document
+        .server
+        .as_deref()
+        .unwrap_or(&Server::default())
+        .timeout;
     let graphs: Vec<_> = document
         .graphs
         .iter()
@@ -49,27 +53,11 @@ pub fn check(document: Document, facts: &Facts) -> Result<Program, Vec<Diagnosti
     Ok(Program {
         server: document
             .server
-            .map_or_else(default_server, |server| server.value),
+            .map(|server| server.value)
+            .unwrap_or_default(),
         models: document.models,
         indexes: document.indexes,
         graphs: graphs.into_iter().map(Arc::new).collect(),
         warnings: found,
     })
-}
-
-/// How long a request may take where neither the server nor its graph says.
-fn default_timeout() -> Duration {
-    default_server().timeout
-}
-
-fn default_server() -> Server {
-    let text = |text: &str| Spanned::new(Text::plain(text), schema::Span::default());
-    Server {
-        listen: text("127.0.0.1:8000"),
-        admin: text("127.0.0.1:8001"),
-        api_keys: Vec::new(),
-        max_body: schema::ByteSize(1 << 20),
-        timeout: Duration::from_secs(60),
-        graceful_shutdown_timeout: Duration::from_secs(20),
-    }
 }

@@ -12,10 +12,17 @@ use std::{
 /// How many nodes of a cycle are written out.
 const SHOWN: usize = 12;
 
-/// The nodes in an order in which each comes after what it reads, and after its fallback; nodes of
-/// a cycle, which are reported, come last. Among those that may come next the one that stands first
+/// Nodes by their place in the file, in the order in which they can run.
+pub(super) struct Order {
+    pub(super) nodes: Vec<usize>,
+    /// How many there are before those of cycles, and those that wait for them.
+    pub(super) acyclic: usize,
+}
+
+/// The nodes in an order in which each comes after what it reads, and after its fallback; those
+/// of cycles, which are reported, come last. Among those that may come next the one that stands first
 /// in the file does.
-pub(super) fn order(drafts: &[Draft<'_>], problems: &mut Problems) -> Vec<usize> {
+pub(super) fn order(drafts: &[Draft<'_>], problems: &mut Problems) -> Order {
     let needs: Vec<Vec<(usize, Span)>> = drafts.iter().map(needs).collect();
     let mut pending: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); drafts.len()];
@@ -36,13 +43,17 @@ pub(super) fn order(drafts: &[Draft<'_>], problems: &mut Problems) -> Vec<usize>
             }
         }
     }
-    if order.len() < drafts.len() {
+    let acyclic = order.len();
+    if acyclic < drafts.len() {
         report_cycles(drafts, &needs, problems);
         let mut placed = vec![false; drafts.len()];
         order.iter().for_each(|node| placed[*node] = true);
         order.extend((0..drafts.len()).filter(|node| !placed[*node]));
     }
-    order
+    Order {
+        nodes: order,
+        acyclic,
+    }
 }
 
 /// What has to be known before the node: what it reads, and its fallback node.

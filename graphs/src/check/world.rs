@@ -1,6 +1,9 @@
 //! What the whole file declares beside graphs: models and indexes, and what is known of them.
 
-use crate::{Facts, codes, problems::Problems};
+use crate::{
+    Facts, codes,
+    problems::{Problems, listed},
+};
 use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned};
 use std::collections::HashMap;
 
@@ -35,29 +38,28 @@ impl<'a> World<'a> {
             facts,
         };
         for index in &document.indexes {
-            world.check_index(index, problems);
+            world.check_declared(index, problems);
         }
         world
     }
 
-    /// The model of this name, or a diagnostic.
+    /// A diagnostic if there is no model of this name.
     pub(super) fn check_model(&self, name: &Spanned<Name>, problems: &mut Problems) {
-        if !self.models.contains_key(name.as_str()) {
+        if !self.models.contains_key(name.as_str()) && !name.as_str().is_empty() {
             unknown("model", name, self.models.keys().copied(), problems);
         }
     }
 
-    /// The index of this name, or a diagnostic.
-    pub(super) fn index(
-        &self,
-        name: &Spanned<Name>,
-        problems: &mut Problems,
-    ) -> Option<&'a IndexDecl> {
-        let index = self.indexes.get(name.as_str()).copied();
-        if index.is_none() {
+    /// The index of this name.
+    pub(super) fn index(&self, name: &Name) -> Option<&'a IndexDecl> {
+        self.indexes.get(name.as_str()).copied()
+    }
+
+    /// A diagnostic if there is no index of this name.
+    pub(super) fn check_index(&self, name: &Spanned<Name>, problems: &mut Problems) {
+        if self.index(name).is_none() && !name.as_str().is_empty() {
             unknown("index", name, self.indexes.keys().copied(), problems);
         }
-        index
     }
 
     /// The size of the vectors that a model embeds to, if known.
@@ -88,7 +90,7 @@ impl<'a> World<'a> {
         declared.or_else(known).or_else(of_model)
     }
 
-    fn check_index(&self, index: &IndexDecl, problems: &mut Problems) {
+    fn check_declared(&self, index: &IndexDecl, problems: &mut Problems) {
         let Some(model) = &index.model else { return };
         self.check_model(model, problems);
         let (Some(size), Some(made)) = (self.index_size(index), self.model_size(model)) else {
@@ -115,7 +117,8 @@ fn unique<'a, T>(
 ) -> HashMap<&'a str, &'a T> {
     let mut spelled: HashMap<String, &Spanned<Name>> = HashMap::new();
     let mut found = HashMap::new();
-    for (name, thing) in things {
+    // What could not be read stands with an empty name.
+    for (name, thing) in things.filter(|(name, _)| !name.as_str().is_empty()) {
         match spelled.get(&name.in_template()) {
             Some(first) => duplicate(what, name, first, problems),
             None => {
@@ -154,8 +157,9 @@ pub(super) fn unknown<'a>(
     names.sort_unstable();
     let message = format!("unknown {what} \"{}\"", **name);
     let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, name.span);
-    let otherwise = names
-        .is_empty()
-        .then(|| format!("the file declares no {what}"));
-    problems.push_with_guess(problem, name.as_str(), names, otherwise);
+    let otherwise = match names.is_empty() {
+        true => format!("there is no {what}"),
+        false => format!("there is {}", listed(names.iter().copied())),
+    };
+    problems.push_with_guess(problem, name.as_str(), names, Some(otherwise));
 }

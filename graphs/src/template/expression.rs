@@ -5,7 +5,7 @@ use super::{
     filters::{self, Given},
     infer::{Infer, with_article},
     parse::{literal, range},
-    place::{extent, last_name, subject, unfiltered},
+    place::{extent, last_name, subject},
 };
 use crate::{
     codes,
@@ -33,7 +33,7 @@ impl<'a> Infer<'_, 'a> {
                 let found = self.expr(&unary.expr);
                 match unary.op {
                     UnaryOpKind::Not => Type::Boolean,
-                    UnaryOpKind::Neg => self.number("-", &found, extent(&unary.expr)),
+                    UnaryOpKind::Neg => self.number("`-`", &found, extent(&unary.expr)),
                 }
             }
             Expr::BinOp(op) => self.binary(expr, op),
@@ -88,7 +88,7 @@ impl<'a> Infer<'_, 'a> {
         let message = format!("unknown name \"{name}\"");
         let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, self.template.place(place));
         let help = match name {
-            "item" => Some("only a node with `each` has an `item`"),
+            "item" => Some("only the arguments of a node with `each` have an `item`"),
             "loop" => Some("only the body of {% for %} has a `loop`"),
             _ => None,
         };
@@ -160,7 +160,7 @@ impl<'a> Infer<'_, 'a> {
         if !self.first_miss(&format!("input.{name}")) {
             return Type::Any;
         }
-        let message = format!("the request has no field \"{name}\"");
+        let message = format!("no field \"{name}\" in the request");
         let problem = Diagnostic::error(codes::UNKNOWN_FIELD, message, self.template.place(place));
         let spelled = name.replace('-', "_");
         if spelled != name && self.scope.field(&spelled).is_some() {
@@ -199,7 +199,7 @@ impl<'a> Infer<'_, 'a> {
             Field::Is(found) => found,
             Field::Unknown(fields) => {
                 let message = format!(
-                    "{} has no field \"{name}\"",
+                    "no field \"{name}\" in {}",
                     with_article(&types::required(base.clone()).0)
                 );
                 let problem = Diagnostic::error(codes::UNKNOWN_FIELD, message, place);
@@ -211,7 +211,7 @@ impl<'a> Infer<'_, 'a> {
             }
             Field::NoFields => {
                 let (bare, _) = types::required(base.clone());
-                let message = format!("{} has no fields, so no \"{name}\"", with_article(&bare));
+                let message = format!("no field \"{name}\" in {}", with_article(&bare));
                 let problem = Diagnostic::error(codes::UNKNOWN_FIELD, message, place);
                 self.problems.push(match without_fields(&bare, name) {
                     Some(help) => problem.help(help),
@@ -315,11 +315,11 @@ impl<'a> Infer<'_, 'a> {
     }
 
     /// The type without none, saying so where there might be one.
-    fn present(&mut self, sign: &str, found: Type, place: Range<usize>) -> Type {
+    fn present(&mut self, taker: &str, found: Type, place: Range<usize>) -> Type {
         let (bare, may_be_none) = types::required(found);
         if may_be_none {
             let source = self.source(place.clone()).to_owned();
-            let message = format!("`{source}` may be none, which `{sign}` fails on");
+            let message = format!("`{source}` may be none, which {taker} fails on");
             let place = self.template.place(place);
             let problem = Diagnostic::warning(codes::NONE_POSSIBLE, message, place);
             let help = format!("say what it is then, such as `{source} | default(0)`");
@@ -329,12 +329,12 @@ impl<'a> Infer<'_, 'a> {
     }
 
     /// A number, or a diagnostic and `Any`.
-    fn number(&mut self, sign: &str, found: &Type, place: Range<usize>) -> Type {
-        let found = self.present(sign, found.clone(), place.clone());
+    fn number(&mut self, taker: &str, found: &Type, place: Range<usize>) -> Type {
+        let found = self.present(taker, found.clone(), place.clone());
         match found {
             Type::Integer | Type::Number | Type::Any => found,
             other => {
-                let message = format!("`{sign}` takes a number, not {}", with_article(&other));
+                let message = format!("{taker} takes a number, not {}", with_article(&other));
                 self.report(codes::TYPE_MISMATCH, message, place);
                 Type::Any
             }
@@ -343,7 +343,7 @@ impl<'a> Infer<'_, 'a> {
 
     /// Whether the subtraction is a name written with `-`, such as `top-k`; says how to write it.
     fn is_hyphenated_name(&mut self, whole: &Expr<'a>, op: &BinOp<'a>) -> bool {
-        let place = extent(whole).start..extent(unfiltered(&op.right)).end;
+        let place = extent(whole).start..extent(subject(&op.right)).end;
         let written = self.source(place.clone()).to_owned();
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         if !written.bytes().all(is_name) || !written.contains('-') {
@@ -744,13 +744,13 @@ fn without_fields(value_type: &Type, name: &str) -> Option<String> {
 
 fn sign(op: BinOpKind) -> &'static str {
     match op {
-        BinOpKind::Add => "+",
-        BinOpKind::Sub => "-",
-        BinOpKind::Mul => "*",
-        BinOpKind::Div => "/",
-        BinOpKind::FloorDiv => "//",
-        BinOpKind::Rem => "%",
-        BinOpKind::Pow => "**",
+        BinOpKind::Add => "`+`",
+        BinOpKind::Sub => "`-`",
+        BinOpKind::Mul => "`*`",
+        BinOpKind::Div => "`/`",
+        BinOpKind::FloorDiv => "`//`",
+        BinOpKind::Rem => "`%`",
+        BinOpKind::Pow => "`**`",
         _ => "this operator",
     }
 }

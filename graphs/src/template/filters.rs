@@ -30,9 +30,8 @@ pub(crate) fn result(filter: &str, base: &Type, given: &Given) -> Type {
         "float" => Type::Number,
         "bool" => Type::Boolean,
         "join" | "trim" | "upper" | "lower" | "title" | "capitalize" | "replace" | "indent"
-        | "string" | "tojson" | "json" | "escape" | "e" | "safe" | "format" | "pprint" => {
-            Type::Text
-        }
+        | "string" | "tojson" | "json" | "escape" | "e" | "safe" | "format" | "pprint"
+        | "urlencode" => Type::Text,
         "split" | "lines" => Type::list(Type::Text),
         "round" => match (&bare, given.positional.is_empty()) {
             (Type::Integer, _) => Type::Integer,

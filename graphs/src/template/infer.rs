@@ -2,7 +2,7 @@
 //!
 //! This file follows statements and the scopes that they open; expressions are in `expression`.
 
-use super::{parse::Tree, place, scope::Scope};
+use super::{parse::{Tree, range}, place, scope::Scope};
 use crate::{Root, codes, problems::Problems, types};
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Set, SetBlock, Stmt, WithBlock};
 use schema::{Diagnostic, Span, Template, Type};
@@ -91,7 +91,16 @@ impl<'a> Infer<'_, 'a> {
             Stmt::Do(call) => {
                 self.call(&call.call);
             }
+            Stmt::Macro(block) => self.no_macros(range(block.span())),
+            Stmt::CallBlock(block) => self.no_macros(range(block.span())),
+            Stmt::Continue(_) | Stmt::Break(_) => {}
         }
+    }
+
+    /// What a macro yields depends on where it is called, which no type says.
+    fn no_macros(&mut self, place: std::ops::Range<usize>) {
+        let message = "macros cannot be used in a graph".to_owned();
+        self.report(codes::BAD_TEMPLATE, message, place);
     }
 
     fn for_loop(&mut self, each: &ForLoop<'a>) {
@@ -243,6 +252,8 @@ impl<'a> Infer<'_, 'a> {
 pub(crate) fn with_article(value_type: &Type) -> String {
     let name = value_type.to_string();
     match value_type {
+        nothing if types::is_nothing(nothing) => "none".to_owned(),
+        Type::Option(some) => format!("{} or none", with_article(some)),
         Type::Any | Type::Choice(_) => name,
         Type::List(element) if **element == Type::Document => name,
         Type::Integer => format!("an {name}"),

@@ -37,18 +37,6 @@ pub(crate) fn last_name(expr: &Expr<'_>, name: &str) -> Range<usize> {
     end.saturating_sub(name.len())..end
 }
 
-/// The expression without its filters.
-pub(crate) fn unfiltered<'e, 'a>(expr: &'e Expr<'a>) -> &'e Expr<'a> {
-    let mut expr = expr;
-    while let Expr::Filter(filter) = expr {
-        match &filter.expr {
-            Some(base) => expr = base,
-            None => break,
-        }
-    }
-    expr
-}
-
 /// What the expression is about: the name at the root of its fields, elements and filters.
 pub(crate) fn subject<'e, 'a>(expr: &'e Expr<'a>) -> &'e Expr<'a> {
     let mut expr = expr;

@@ -26,10 +26,10 @@ macro_rules! block {
         impl $block {
             /// Asks for the block's options.
             pub(crate) fn fields(f: &mut $crate::decode::Fields) -> Self {
-                f.about(concat!($($about),+));
+                f.about(concat!($($about, "\n"),+));
                 $(
                     let $field: $type = f
-                        .doc(concat!($($doc),+))
+                        .doc(concat!($($doc, "\n"),+))
                         .$how($($argument),*)
                         $(.$then($($further),*))*;
                 )*

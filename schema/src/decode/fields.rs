@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(&mut Fields) -> T,
     ) -> T {
         let place = Span::new(reader.source, 0, 0);
-        let mut fields = Fields::new(Mode::Decode, reader, "a file".into(), place);
+        let mut fields = Fields::new(Mode::Decode, reader, "the file".into(), place);
         for node in nodes {
             fields.add(What::Child(node));
         }
@@ -373,7 +373,7 @@ impl<'a> Fields<'a> {
                 continue;
             };
             self.report(|| {
-                let message = format!("`{name}` means nothing on {kind}, which has no pool");
+                let message = format!("`{name}` means nothing on a {kind} node, which has no pool");
                 Diagnostic::error(codes::NO_POOL, message, written.span)
                     .help("it runs within the request itself; remove the option")
             });
@@ -384,7 +384,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn id(&mut self) -> Spanned<Name> {
         let id: Spanned<Name> = self.argument("name").required();
         if !id.as_str().is_empty() {
-            self.set_title(format!("{} {}", self.title, id.value));
+            self.set_title(format!("{} {}", self.title, shorten(id.as_str())));
         }
         id
     }
@@ -506,11 +506,13 @@ impl<'a> Fields<'a> {
     /// Reports that an option is not there.
     pub(super) fn missing(&mut self, name: &'static str, doc: &'static str, place: Place) {
         let (title, head) = (self.title.clone(), self.head);
+        let word = shorten(&self.word);
         self.report(|| {
-            let doc = doc.strip_suffix('.').unwrap_or(doc);
+            let doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
+            let doc = doc.strip_suffix('.').unwrap_or(&doc);
             let help = match place {
-                Place::Argument => format!("write it after the word: {doc}"),
-                Place::Option => format!("add `{name}`: {doc}"),
+                Place::Argument => format!("write `{word} {}`", name.to_uppercase()),
+                Place::Option => format!("add `{name}`: {}", lower_case_start(doc)),
             };
             Diagnostic::error(
                 codes::MISSING_OPTION,
@@ -527,7 +529,7 @@ impl<'a> Fields<'a> {
             if !written.asked
                 && let Some(name) = written.what.name()
             {
-                self.unknown(name);
+                self.unknown(written.what, name);
             }
         }
         for argument in self.arguments.iter().skip(self.next_argument) {
@@ -545,10 +547,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn unknown(&mut self, name: &Spanned<String>) {
+    fn unknown(&mut self, what: What, name: &Spanned<String>) {
         let (title, names, open) = (&self.title, &self.names, self.open);
+        let thing = match what {
+            What::Child(node) if node.children.is_some() => "block",
+            _ => "option",
+        };
         self.reader.problems.report(|| {
-            let message = format!("unknown option \"{}\" for {title}", shorten(&name.value));
+            let message = format!("unknown {thing} \"{}\" for {title}", shorten(&name.value));
             let diagnostic = Diagnostic::error(codes::UNKNOWN_OPTION, message, name.span);
             match nearest(&name.value, names) {
                 Some(near) => diagnostic.help(format!("did you mean \"{near}\"?")),
@@ -559,5 +565,16 @@ impl<'a> Fields<'a> {
                 None => diagnostic.help(format!("it has: {}", names.join(", "))),
             }
         });
+    }
+}
+
+/// A sentence as the end of another one: `The prompt.` is `the prompt.`, `LoRA` stays.
+fn lower_case_start(text: &str) -> String {
+    let mut characters = text.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().chain(characters).collect()
+        }
+        _ => text.to_owned(),
     }
 }

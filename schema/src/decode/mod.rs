@@ -85,6 +85,13 @@ fn nearest(word: &str, names: &[&'static str]) -> Option<&'static str> {
         .iter()
         .map(|name| (distance(name), *name))
         .min_by_key(|(distance, _)| *distance);
-    let close = |(distance, name): &(usize, &str)| *distance <= 1 + name.len() / 4;
+    let first_part = |text: &str| text.split('-').next().map(str::len);
+    let close = |(distance, name): &(usize, &str)| {
+        // `max-delay` for `max-wait`: who got the first part right meant one of its family.
+        let family = first_part(&word).is_some_and(|length| {
+            first_part(name) == Some(length) && word[..length] == name[..length]
+        });
+        *distance <= 1 + name.len() / 4 + usize::from(family && word.len() > 3)
+    };
     nearest.filter(close).map(|(_, name)| name)
 }

@@ -69,7 +69,7 @@ impl<C: Choice> Scalar for C {
 /// Reports a text that is none of `known`.
 pub(super) fn unknown_value(reader: &mut Reader, text: &str, span: Span, known: &[&'static str]) {
     reader.report(|| {
-        let message = format!("\"{}\" cannot be written here", shorten(text));
+        let message = format!("\"{}\" is not known here", shorten(text));
         let help = match nearest(text, known) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("it is one of: {}", known.join(", ")),
@@ -94,10 +94,10 @@ fn wrong_type(reader: &mut Reader, entry: &Entry, wanted: &str) {
     });
 }
 
-/// Refuses every annotation; what can be read from the environment does not call it.
-fn refuse_annotation(reader: &mut Reader, entry: &Entry) {
+/// Refuses every annotation with a problem; what can be read from the environment does not ask.
+fn without_annotation(reader: &mut Reader, entry: &Entry) -> Option<()> {
     let Some(annotation) = &entry.annotation else {
-        return;
+        return Some(());
     };
     reader.report(|| {
         let message = format!("`({})` cannot stand here", shorten(annotation));
@@ -108,11 +108,12 @@ fn refuse_annotation(reader: &mut Reader, entry: &Entry) {
         };
         Diagnostic::error(codes::UNKNOWN_ANNOTATION, message, annotation.span).help(help)
     });
+    None
 }
 
 /// A text that is read once, when the file is loaded.
 fn plain_text<'e>(entry: &'e Entry, reader: &mut Reader, wanted: &str) -> Option<&'e PlacedText> {
-    refuse_annotation(reader, entry);
+    without_annotation(reader, entry)?;
     constant_text(entry, reader, wanted)
 }
 
@@ -165,7 +166,7 @@ impl Scalar for String {
 
 impl Scalar for Text {
     fn word() -> String {
-        "a text, or `(env)` and a variable".to_owned()
+        "a text or `(env)`".to_owned()
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
@@ -202,7 +203,7 @@ impl Scalar for Text {
 
 impl Scalar for HeaderValue {
     fn word() -> String {
-        "a value or a template, or `(env)` and a variable".to_owned()
+        "a value, a template or `(env)`".to_owned()
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
@@ -264,7 +265,7 @@ impl Scalar for bool {
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
-        refuse_annotation(reader, entry);
+        without_annotation(reader, entry)?;
         match entry.value {
             Value::Boolean(value) => Some(value),
             _ => {
@@ -284,7 +285,7 @@ impl Scalar for bool {
 }
 
 fn integer<T: TryFrom<i128>>(entry: &Entry, reader: &mut Reader) -> Option<T> {
-    refuse_annotation(reader, entry);
+    without_annotation(reader, entry)?;
     let Value::Integer(value) = entry.value else {
         wrong_type(reader, entry, "a whole number");
         return None;
@@ -334,7 +335,7 @@ impl Scalar for f64 {
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
-        refuse_annotation(reader, entry);
+        without_annotation(reader, entry)?;
         match entry.value {
             Value::Integer(value) => Some(value as f64),
             Value::Float(value) if value.is_finite() => Some(value),
@@ -499,7 +500,7 @@ impl Scalar for Literal {
     }
 
     fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
-        refuse_annotation(reader, entry);
+        without_annotation(reader, entry)?;
         match &entry.value {
             Value::Text(_) => {
                 let text = constant_text(entry, reader, "a constant")?;
@@ -542,7 +543,7 @@ impl Scalar for Argument {
         if let Value::Text(text) = &entry.value
             && is_template(&text.text)
         {
-            refuse_annotation(reader, entry);
+            without_annotation(reader, entry)?;
             let places = text.places.clone();
             let template = Template::new(text.text.clone(), entry.span, places);
             return Some(Argument::Template(template));

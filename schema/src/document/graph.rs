@@ -4,6 +4,7 @@ use super::InputField;
 use crate::{
     Argument, Diagnostic, Kind, Name, NodeDecl, Span, Spanned, codes,
     decode::{Fields, block},
+    syntax::shorten,
 };
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl GraphDecl {
             && (!route.starts_with('/') || !route.chars().all(plain))
         {
             f.report(|| {
-                let message = format!("\"{}\" is not a route", route.value);
+                let message = format!("\"{}\" is not a route", shorten(route));
                 Diagnostic::error(codes::BAD_ROUTE, message, route.span)
                     .help("a route begins with `/` and has letters, digits, `/`, `-`, `_`, `.`")
             });

@@ -100,7 +100,7 @@ impl InputField {
                 Diagnostic::error(codes::WRONG_TYPE, message, default.span)
                     .also(
                         self.id.span,
-                        format!("this field is a {}", self.value_type.value),
+                        format!("the type of this field is {}", self.value_type.value),
                     )
                     .help("write a value that a request could send")
             });

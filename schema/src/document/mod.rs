@@ -19,7 +19,7 @@ use crate::{
 };
 
 block! {
-    /// Everything that one source declares; the loader joins those of a file and its includes.
+    /// Everything that one source declares. A file and its includes count as one.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Document {
         /// A further file, its path relative to this one. Its declarations count as if they stood here.

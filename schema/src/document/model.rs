@@ -3,6 +3,7 @@
 use crate::{
     ByteSize, Diagnostic, Name, Span, Spanned, Text, codes,
     decode::{Fields, block},
+    syntax::shorten,
 };
 
 block! {
@@ -11,7 +12,7 @@ block! {
     pub struct ModelDecl {
         /// Its name.
         pub id: Spanned<Name> = id(),
-        /// Where its files are had from; several are tried in order.
+        /// Where its files are had from, at least one; several are tried in order.
         pub sources: Vec<Spanned<ModelSource>> = blocks("source", ModelSource::read),
         /// LoRA adapters over it.
         pub adapters: Option<Spanned<AdapterSet>> = block("adapters", AdapterSet::fields),
@@ -82,7 +83,7 @@ impl ModelDecl {
         let gpu = device.strip_prefix("cuda:");
         if device.value != "cpu" && gpu.is_none_or(|number| number.parse::<u32>().is_err()) {
             f.report(|| {
-                let message = format!("\"{}\" is not a device", device.value);
+                let message = format!("\"{}\" is not a device", shorten(device));
                 Diagnostic::error(codes::UNKNOWN_VALUE, message, device.span)
                     .help("write \"cpu\", or \"cuda:0\" for the first GPU")
             });
@@ -97,10 +98,10 @@ impl ModelSource {
 
     fn read(f: &mut Fields) -> Self {
         let source: Spanned<Self> = Spanned::new(Self::fields(f), f.whole());
-        let uri = source.uri.expose();
+        let (uri, shown) = (source.uri.expose(), source.uri.to_string());
         if !uri.is_empty() && !Self::SCHEMES.iter().any(|scheme| uri.starts_with(scheme)) {
             f.report(|| {
-                let message = format!("\"{}\" is not a source of models", source.uri);
+                let message = format!("\"{}\" is not a source of models", shorten(&shown));
                 Diagnostic::error(codes::UNKNOWN_VALUE, message, source.span)
                     .help(format!("a source begins with {}", Self::SCHEMES.join(", ")))
             });

@@ -3,6 +3,7 @@
 use crate::{
     ByteSize, Diagnostic, Spanned, Text, codes,
     decode::{Fields, block},
+    syntax::shorten,
 };
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ impl Server {
             let port = address.expose().rsplit_once(':');
             if port.is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
                 f.report(|| {
-                    let message = format!("\"{}\" is not an address", address.value);
+                    let message =
+                        format!("\"{}\" is not an address", shorten(&address.to_string()));
                     Diagnostic::error(codes::WRONG_TYPE, message, address.span)
                         .help("write a host and a port, such as \"127.0.0.1:8000\"")
                 });

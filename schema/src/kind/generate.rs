@@ -72,11 +72,6 @@ impl ChatMessage {
 }
 
 impl Generate {
-    pub(super) fn read(f: &mut Fields) -> Self {
-        f.exactly_one(&[&["prompt"], &["chat"], &["system", "user", "assistant"]]);
-        Self::fields(f)
-    }
-
     pub(super) fn ports(&self) -> Vec<Port<'_>> {
         let mut ports = Vec::new();
         if let Some(prompt) = &self.prompt {

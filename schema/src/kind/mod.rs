@@ -219,9 +219,9 @@ impl Work {
     pub(crate) fn read(kind: Kind, f: &mut Fields) -> Self {
         match kind {
             Kind::Embed => Work::Embed(Embed::fields(f)),
-            Kind::Search => Work::Search(Search::read(f)),
+            Kind::Search => Work::Search(Search::fields(f)),
             Kind::Rerank => Work::Rerank(Rerank::fields(f)),
-            Kind::Generate => Work::Generate(Generate::read(f)),
+            Kind::Generate => Work::Generate(Generate::fields(f)),
             Kind::Template => Work::Template(Template::fields(f)),
             Kind::Switch => Work::Switch(Switch::read(f)),
             Kind::Merge => Work::Merge(Merge::fields(f)),

@@ -1,10 +1,7 @@
 //! `search`: query to documents.
 
 use super::Port;
-use crate::{
-    Argument, Diagnostic, Literal, Name, Spanned, Type, codes,
-    decode::{Fields, block},
-};
+use crate::{Argument, Literal, Name, Spanned, Type, decode::block};
 
 block! {
     /// Finds the documents of an index that are nearest to a vector, a text, or both; with both, the
@@ -39,19 +36,6 @@ pub enum SearchMode {
 }
 
 impl Search {
-    pub(super) fn read(f: &mut Fields) -> Self {
-        let search = Self::fields(f);
-        if !f.has("vector") && !f.has("text") {
-            let head = f.head();
-            f.report(|| {
-                let message = "this search looks for nothing";
-                Diagnostic::error(codes::MISSING_OPTION, message, head)
-                    .help("add `vector`, `text` or both")
-            });
-        }
-        search
-    }
-
     /// What it looks at, as far as the file says; a request may leave one of the two empty.
     pub fn mode(&self) -> SearchMode {
         match (&self.vector, &self.text) {

@@ -4,6 +4,7 @@ use super::Port;
 use crate::{
     Argument, Diagnostic, Spanned, Type, codes,
     decode::{Fields, block},
+    syntax::shorten,
 };
 
 block! {
@@ -37,7 +38,10 @@ impl Switch {
         let bare = switch.cases.iter().find(|case| case.when.is_none());
         if let (Some(case), false) = (bare, f.has("on")) {
             f.report(|| {
-                let message = format!("nothing says when the case \"{}\" holds", case.name.value);
+                let message = format!(
+                    "nothing says when the case \"{}\" holds",
+                    shorten(&case.name)
+                );
                 Diagnostic::error(codes::MISSING_OPTION, message, case.name.span)
                     .help("add `when` to the case, or `on` to the switch")
             });

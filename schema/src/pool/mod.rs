@@ -16,7 +16,8 @@ use crate::{
 use std::time::Duration;
 
 block! {
-    /// The pool options of a node. `Default` holds the documented defaults.
+    /// How a node runs: its replicas, queue and batches, and what is done about slowness and
+    /// failures.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PoolSpec {
         /// What one replica takes of the machine.

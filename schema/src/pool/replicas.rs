@@ -100,7 +100,7 @@ impl Replicas {
                     .help("make `min` at most `max`")
             });
         }
-        if let Some(initial) = replicas.initial
+        if let (Some(initial), true) = (replicas.initial, min.value <= max.value)
             && !(min.value..=max.value).contains(&initial.value)
         {
             f.report(|| {

@@ -52,3 +52,24 @@ pub(super) fn is_word(character: char) -> bool {
         && !is_newline(character)
         && !is_forbidden(character)
 }
+
+/// Whether `text` has a line break in it.
+pub(crate) fn has_newline(text: &str) -> bool {
+    text.contains(is_newline)
+}
+
+/// Whether `line` is nothing but white space.
+pub(crate) fn is_blank(line: &str) -> bool {
+    line.chars().all(is_space)
+}
+
+/// The lines of `text` without their line breaks; one more than there are line breaks.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.find(is_newline);
+        rest = end.map(|end| &text[end + newline(&text[end..])..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
+}

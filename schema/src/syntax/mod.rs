@@ -9,7 +9,8 @@ mod text;
 mod token;
 mod tree;
 
-pub(crate) use text::PlacedText;
+pub(crate) use characters::{has_newline, is_blank, lines};
+pub(crate) use text::{PlacedText, has_space_escape};
 pub(crate) use token::{Token, TokenKind, tokens};
 pub(crate) use tree::{shorten, tree};
 

@@ -54,8 +54,11 @@ pub(super) fn string(source: &Source, token: Token, problems: &mut Problems) -> 
     let written = &source.text[token.range()];
     let hashes = written.bytes().take_while(|byte| *byte == b'#').count();
     let quotes = &written[hashes..];
-    let multi_line = quotes.starts_with("\"\"\"") && newline(&quotes[3..]) > 0;
-    let opening = hashes + if multi_line { 3 } else { 1 };
+    let three = quotes.starts_with("\"\"\"");
+    let multi_line = three && newline(&quotes[3..]) > 0;
+    // Three quotes in a line are a mistake that has been reported; they still belong together.
+    let wide = multi_line || (three && hashes == 0);
+    let opening = hashes + if wide { 3 } else { 1 };
     let closing = &written[opening..];
     let end_quotes = "\"".repeat(opening - hashes) + &"#".repeat(hashes);
     let body_end =
@@ -73,6 +76,21 @@ pub(super) fn string(source: &Source, token: Token, problems: &mut Problems) -> 
     } else {
         reader.single_line()
     }
+}
+
+/// Whether a string with escapes has a `\\` before white space, which removes that white space.
+pub(crate) fn has_space_escape(written: &str) -> bool {
+    let mut characters = written.chars();
+    while let Some(character) = characters.next() {
+        if character == '\\'
+            && characters
+                .next()
+                .is_some_and(|next| is_space(next) || is_newline(next))
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// A character of a string's body.

@@ -200,8 +200,9 @@ impl Parser<'_> {
 
     /// Reads values, properties and children up to what ends the node.
     fn rest_of_node(&mut self, node: &mut Node) {
+        let mut after_stray = false;
         loop {
-            let mut spaced = self.skip_space();
+            let mut spaced = self.skip_space() || std::mem::take(&mut after_stray);
             let switched_off = self.eat(TokenKind::SlashDash);
             if switched_off {
                 self.skip_lines();
@@ -241,7 +242,10 @@ impl Parser<'_> {
                         self.add(node, entry, place);
                     }
                 }
-                Some(_) => self.stray(),
+                Some(_) => {
+                    self.stray();
+                    after_stray = true;
+                }
             }
         }
     }

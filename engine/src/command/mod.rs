@@ -1,0 +1,119 @@
+//! What each command does: one file a command. A command prints to standard output what it was
+//! asked for, and everything else to standard error.
+
+mod bench;
+mod check;
+mod fmt;
+mod graph;
+mod index;
+mod pull;
+mod reference;
+mod run;
+mod status;
+mod terminal;
+
+use clap::Subcommand;
+use std::{fmt::Display, process::ExitCode};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the graphs of a file over HTTP.
+    Run(run::Run),
+    /// Report every problem of a file without running it.
+    Check(check::Check),
+    /// Bring files into the one layout.
+    Fmt(fmt::Fmt),
+    /// Draw the graphs of a file.
+    Graph(graph::Draw),
+    /// Fetch the models of a file, so that a later run needs no network.
+    Pull(pull::Pull),
+    /// Put documents into an index, or take them out.
+    Index(index::Index),
+    /// Load a graph and report throughput and latency.
+    Bench(bench::Bench),
+    /// Show what a running engine is doing.
+    Status(status::Status),
+    /// Print the reference of the language.
+    Reference(reference::Reference),
+}
+
+impl Command {
+    /// Does it.
+    pub fn execute(self) -> Result<(), Failure> {
+        match self {
+            Command::Run(run) => run.execute(),
+            Command::Check(check) => check.execute(),
+            Command::Fmt(fmt) => fmt.execute(),
+            Command::Graph(draw) => draw.execute(),
+            Command::Pull(pull) => pull.execute(),
+            Command::Index(index) => index.execute(),
+            Command::Bench(bench) => bench.execute(),
+            Command::Status(status) => status.execute(),
+            Command::Reference(reference) => reference.execute(),
+        }
+    }
+}
+
+/// Why a command ended without success.
+#[derive(Debug)]
+pub struct Failure {
+    /// What it tells the shell.
+    pub exit: Exit,
+    /// One line for the person; empty if everything was said already.
+    pub message: String,
+}
+
+/// Exit codes; documented in `docs/command-line.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The command line is not right.
+    Usage = 1,
+    /// The file is not right.
+    InvalidFile = 2,
+    /// It went wrong while it ran.
+    Runtime = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+impl Failure {
+    fn usage(message: impl Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    fn invalid_file(message: impl Display) -> Self {
+        Self::new(Exit::InvalidFile, message)
+    }
+
+    fn runtime(message: impl Display) -> Self {
+        Self::new(Exit::Runtime, message)
+    }
+
+    fn new(exit: Exit, message: impl Display) -> Self {
+        Self {
+            exit,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// An error and its causes in one line: `a: b: c`.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,44 @@
+//! What the terminal can show, and files loaded with their problems shown.
+
+use super::Failure;
+use engine::{
+    load::{self, Loaded, Rejected},
+    report::{self, Style},
+};
+use graphs::Facts;
+use schema::Document;
+use std::{io::IsTerminal, path::Path};
+
+/// How to draw on standard error.
+pub fn style() -> Style {
+    let terminal = std::io::stderr().is_terminal();
+    Style {
+        colours: terminal && std::env::var_os("NO_COLOR").is_none(),
+        width: match terminal {
+            true => indicatif::TermLike::width(&indicatif::Term::stderr()).into(),
+            false => 100,
+        },
+    }
+}
+
+/// Loads a file, printing its warnings or, if it cannot be run, all its problems.
+pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loaded, Failure> {
+    match load::load(path, facts) {
+        Ok(loaded) => {
+            let warnings = loaded.program.warnings();
+            eprint!("{}", report::human(warnings, &loaded.sources, style()));
+            Ok(loaded)
+        }
+        Err(rejected) => {
+            print_problems(&rejected);
+            let summary = report::summary(&rejected.diagnostics);
+            Err(Failure::invalid_file(format!("{}: {summary}", path.display())))
+        }
+    }
+}
+
+/// Draws all problems on standard error.
+pub fn print_problems(rejected: &Rejected) {
+    let text = report::human(&rejected.diagnostics, &rejected.sources, style());
+    eprint!("{text}");
+}

@@ -1,0 +1,159 @@
+//! A file and its includes, from disk to a checked [`Program`].
+
+use graphs::{Facts, Machine, Program};
+use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
+use std::{
+
+    path::{Path, PathBuf},
+};
+
+/// A file that has been read and checked.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub program: Program,
+    /// The texts that it was read from.
+    pub sources: Sources,
+    /// The files behind `sources`, in their order.
+    pub files: Vec<PathBuf>,
+}
+
+/// A file that cannot be run, with every reason.
+#[derive(Debug, Default)]
+pub struct Rejected {
+    /// What is wrong, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that the places are in.
+    pub sources: Sources,
+    /// The files that were read: once one of them changes it is worth another try.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads and checks `path` and what it includes. `facts` is asked what is known of the declared
+/// models and indexes.
+///
+/// # Errors
+/// Every problem of all the files at once.
+pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loaded, Rejected> {
+    let mut reader = Reader::default();
+    let mut document = Document::default();
+    if let Err(problem) = reader.read(path, None, &mut document) {
+        reader.diagnostics.push(problem);
+    }
+    let Reader {
+        sources,
+        files,
+        mut diagnostics,
+        ..
+    } = reader;
+    let facts = facts(&document);
+    match graphs::check(document, &facts) {
+        Ok(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Loaded {
+            program,
+            sources,
+            files,
+        }),
+        Ok(program) => {
+            diagnostics.extend_from_slice(program.warnings());
+            Err(Rejected::new(diagnostics, sources, files))
+        }
+        Err(more) => {
+            diagnostics.extend(more);
+            Err(Rejected::new(diagnostics, sources, files))
+        }
+    }
+}
+
+impl Rejected {
+    fn new(mut diagnostics: Vec<Diagnostic>, sources: Sources, files: Vec<PathBuf>) -> Self {
+        let place = |one: &Diagnostic| {
+            let label = one.labels.first();
+            label.map(|label| (label.span.source, label.span.start))
+        };
+        diagnostics.sort_by_key(place);
+        Self {
+            diagnostics,
+            sources,
+            files,
+        }
+    }
+}
+
+/// The machine that this process runs on, as far as the operating system says.
+pub fn machine() -> Machine {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Machine {
+        cpus: cpus as f64,
+        gpus: 0.0,
+        memory: total_memory().unwrap_or(u64::MAX),
+    }
+}
+
+/// Bytes of memory, from Linux's `/proc/meminfo`.
+fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[derive(Default)]
+struct Reader {
+    sources: Sources,
+    files: Vec<PathBuf>,
+    diagnostics: Vec<Diagnostic>,
+    /// Files on the way from the main file to the one being read: meeting one again is a circle.
+    open: Vec<PathBuf>,
+}
+
+impl Reader {
+    /// Reads one file and, depth first, what it includes, and joins all of it to `document`.
+    fn read(
+        &mut self,
+        path: &Path,
+        from: Option<&Spanned<Text>>,
+        document: &mut Document,
+    ) -> Result<(), Diagnostic> {
+        let place = from.map(|include| include.span).unwrap_or_default();
+        let cannot = |reason: String| {
+            let message = format!("cannot read {}: {reason}", path.display());
+            Diagnostic::error(schema::codes::UNREADABLE_FILE, message, place)
+        };
+        let canonical = path.canonicalize().map_err(|error| cannot(error.to_string()))?;
+        if self.open.contains(&canonical) {
+            return Err(Diagnostic::error(
+                schema::codes::INCLUDE_CYCLE,
+                format!("{} includes itself", path.display()),
+                place,
+            ));
+        }
+        if self.files.contains(&canonical) {
+            return Ok(());
+        }
+        let bytes = std::fs::read(&canonical).map_err(|error| cannot(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            cannot(format!("it is not UTF-8 (byte {at})"))
+        })?;
+        let id = self.sources.add(path.display().to_string(), text.clone());
+        self.files.push(canonical.clone());
+        self.open.push(canonical);
+        let source = Source {
+            id,
+            name: path.display().to_string(),
+            text,
+        };
+        let (mut part, problems) = schema::parse(&source, &|name| std::env::var(name).ok());
+        self.diagnostics.extend(problems);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for include in std::mem::take(&mut part.includes) {
+            let next = folder.join(include.expose());
+            if let Err(problem) = self.read(&next, Some(&include), document) {
+                self.diagnostics.push(problem);
+            }
+        }
+        self.diagnostics.extend(document.join(part));
+        self.open.pop();
+        Ok(())
+    }
+}

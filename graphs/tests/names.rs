@@ -1,0 +1,378 @@
+//! Names that templates and declarations use: found, or explained.
+
+mod kit;
+
+use expect_test::{Expect, expect};
+use kit::{problems, problems_of_file};
+
+fn check(body: &str, expected: Expect) {
+    expected.assert_eq(&problems(body));
+}
+
+#[test]
+fn a_misspelt_node_is_guessed() {
+    check(
+        r#"input { query }
+        embed question { model minilm; text "{{ input.query }}" }
+        search hits { index docs; vector "{{ qestion }}" }
+        output { hits "{{ hits }}" }"#,
+        expect![[r#"
+            warning[unused-node]: nothing reads embed "question"
+              3:15 `question`
+            error[unknown-name]: unknown name "qestion"
+              4:46 `qestion`
+              help: did you mean "question"?
+        "#]],
+    );
+}
+
+#[test]
+fn a_field_of_the_request_without_input_is_explained() {
+    check(r#"input { query }; output { a "{{ query }}" }"#, expect![[r#"
+        error[unknown-name]: unknown name "query"
+          2:33 `query`
+          help: a field of the request is written `input.query`
+    "#]]);
+    check(
+        r#"input { query }; output { a "{{ query }}" }"#,
+        expect![[r#"
+        error[unknown-name]: unknown name "query"
+          2:33 `query`
+          help: a field of the request is written `input.query`
+    "#]],
+    );
+}
+
+#[test]
+fn unknown_fields_are_guessed_or_listed() {
+    check(
+        r#"input { query; top-k type=integer default=5 }
+        search hits { index docs; text "{{ input.qury }}"; top-k "{{ input.top-k }}" }
+        output {
+            a "{{ hits[0].txt }}"
+            b "{{ hits[0].metadata.title }}"
+            c "{{ hits.id }}"
+            d "{{ input.query.upper }}"
+            e "{{ hits | map(attribute='scor') | list }}"
+            f "{{ input['top-k'] }}"
+            g "{{ header['X-Lora-Id'] }}"
+            h "{{ {'x': 1}.y }}"
+            i "{{ input.nothing_like_it }}"
+        }"#,
+        expect![[r#"
+            error[unknown-field]: the request has no field "qury"
+            error[unknown-field]: no field "qury" in the request
+              3:50 `qury`
+              help: did you mean "query"?
+            error[unknown-name]: "input.top-k" is a subtraction here
+              3:70 `input.top-k`
+              help: in templates a "-" in a name is written "_": `input.top_k`
+            error[unknown-field]: a document has no field "txt"
+              5:27 `txt`
+              help: did you mean "text"?
+            error[unknown-field]: documents has no fields, so no "id"
+              7:24 `id`
+              help: one element is `[0]`; the fields of all are `| map(attribute='id') | list`
+            error[unknown-field]: a text has no fields, so no "upper"
+              8:31 `upper`
+              help: there is a filter of that name: `| upper`
+            error[unknown-field]: a document has no field "scor"
+              9:40 `'scor'`
+              help: did you mean "score"?
+            error[unknown-field]: the request has no field "top-k"
+            error[unknown-field]: no field "txt" in a document
+              5:27 `txt`
+              help: did you mean "text"?
+            error[unknown-field]: no field "id" in documents
+              7:24 `id`
+              help: one element is `[0]`; the fields of all are `| map(attribute='id') | list`
+            error[unknown-field]: no field "upper" in a text
+              8:31 `upper`
+              help: there is a filter of that name: `| upper`
+            error[unknown-field]: no field "scor" in a document
+              9:40 `'scor'`
+              help: did you mean "score"?
+            error[unknown-field]: no field "top-k" in the request
+              10:25 `'top-k'`
+              help: in templates a "-" in a name is written "_": `input.top_k`
+            error[unknown-field]: no header is named "X-Lora-Id" in templates
+              11:26 `'X-Lora-Id'`
+              help: headers are lower case with "_" for "-": `header.x_lora_id`
+            error[unknown-field]: a map has no field "y"
+              12:28 `y`
+              help: did you mean "x"?
+            error[unknown-field]: the request has no field "nothing_like_it"
+            error[unknown-field]: no field "y" in a map
+              12:28 `y`
+              help: it has x
+            error[unknown-field]: no field "nothing_like_it" in the request
+              13:25 `nothing_like_it`
+              help: it has query and top_k
+        "#]],
+    );
+}
+
+#[test]
+fn names_with_a_hyphen_are_explained() {
+    check(
+        r#"input { query }
+        search the-hits { index docs; text "{{ input.query }}" }
+        output {
+            a "{{ the-hits }}"
+            b "{{ the-hits[0].text }}"
+            c "{{ the-hits | length }}"
+            d "{% for h in the-hits %}{{ h.id }}{% endfor %}"
+            e "{{ the_hits[0].id }}"
+        }"#,
+        expect![[r#"
+            error[unknown-name]: "the-hits" is a subtraction here
+              5:19 `the-hits`
+              help: in templates a "-" in a name is written "_": `the_hits`
+            error[unknown-name]: unknown name "the"
+              6:19 `the`
+            error[unknown-name]: unknown name "hits"
+              6:23 `hits`
+            error[unknown-name]: "the-hits" is a subtraction here
+              6:19 `the-hits`
+              help: in templates a "-" in a name is written "_": `the_hits`
+            error[unknown-name]: "the-hits" is a subtraction here
+              7:19 `the-hits`
+              help: in templates a "-" in a name is written "_": `the_hits`
+            error[unknown-name]: "the-hits" is a subtraction here
+              8:28 `the-hits`
+              help: in templates a "-" in a name is written "_": `the_hits`
+        "#]],
+    );
+}
+
+#[test]
+fn a_subtraction_of_known_names_is_one() {
+    check(
+        r#"input { a type=integer; b type=integer; a-b type=integer }
+        output { x "{{ input.a - input.b }}"; y "{{ input.a-input.b }}" }"#,
+        expect![],
+    );
+}
+
+#[test]
+fn filters_tests_functions_and_methods() {
+    check(
+        r#"input { query }
+        output {
+            a "{{ input.query | upcase }}"
+            b "{{ input.query | uper }}"
+            c "{{ input.query is definde }}"
+            d "{{ rang(3) }}"
+            e "{{ length(input.query) }}"
+            f "{{ input.query.upper() }}"
+            g "{{ input.query | list | map('uper') | list }}"
+            h "{{ input.query | list | select('evn') | list }}"
+            i "{{ input() }}"
+            j "{{ loop.index }} {{ item }}"
+        }"#,
+        expect![[r#"
+            error[unknown-name]: unknown filter "upcase"
+              4:33 `upcase`
+            error[unknown-name]: unknown filter "uper"
+              5:33 `uper`
+              help: did you mean "upper"?
+            error[unknown-name]: unknown test "definde"
+              6:34 `definde`
+              help: did you mean "defined"?
+            error[unknown-name]: unknown function "rang"
+              7:19 `rang`
+              help: did you mean "range"?
+            error[unknown-name]: unknown function "length"
+              8:19 `length`
+              help: "length" is a filter: write `x | length`
+            error[unknown-name]: values have no methods, so no "upper"
+              9:31 `upper`
+              help: there is a filter of that name: `input.query | upper`
+            error[unknown-name]: unknown filter "uper"
+              10:44 `'uper'`
+              help: did you mean "upper"?
+            error[unknown-name]: unknown test "evn"
+              11:47 `'evn'`
+              help: did you mean "even"?
+            error[type-mismatch]: "input" is not a function
+              12:19 `input`
+            error[unknown-name]: unknown name "loop"
+              13:19 `loop`
+              help: only the body of {% for %} has a `loop`
+            error[unknown-name]: unknown name "item"
+              13:36 `item`
+              help: only a node with `each` has an `item`
+              help: only the arguments of a node with `each` have an `item`
+        "#]],
+    );
+}
+
+#[test]
+fn variables_of_a_template_have_scopes() {
+    check(
+        r#"input { query }
+        search hits { index docs; text "{{ input.query }}" }
+        output {
+            good """
+                {% set n = hits | length %}{{ n }}
+                {% for hit in hits if hit.score > 0.5 %}{{ loop.index }}/{{ n }} {{ hit.id }}{% else %}none{% endfor %}
+                {% with a = 1, b = n %}{{ a + b }}{% endwith %}
+                {% set text %}x{% endset %}{{ text | upper }}
+                {% filter upper %}{{ input.query }}{% endfilter %}
+                {% set ns = namespace(x=1) %}{% set ns.x = 2 %}{{ ns.x }}
+                {% for key, value in {'a': 1} | items %}{{ key }}{{ value }}{% endfor %}
+                """
+            bad """
+                {% for hit in hits %}{{ hit.idd }}{% endfor %}{{ hit }}
+                {% with a = 1 %}{{ a }}{% endwith %}{{ a }}
+                {{ later }}{% set later = 1 %}
+                """
+        }"#,
+        expect![[r#"
+            error[unknown-field]: a document has no field "idd"
+            error[unknown-field]: no field "idd" in a document
+              15:45 `idd`
+              help: did you mean "id"?
+            error[unknown-name]: unknown name "hit"
+              15:66 `hit`
+              help: did you mean "hits"?
+            error[unknown-name]: unknown name "a"
+              16:56 `a`
+            error[unknown-name]: unknown name "later"
+              17:20 `later`
+        "#]],
+    );
+}
+
+#[test]
+fn two_of_one_name() {
+    check(
+        r#"input { top-k; top_k }
+        template a-b { text "{{ input.top_k }}" }
+        template a_b { text "x" }
+        template a-b { text "y" }
+        output { x "{{ a_b }}"; x "again" }"#,
+        expect![[r#"
+            error[duplicate-name]: a second field of the request is named "top_k"
+              2:16 `top_k`
+              2:9 `top-k`: the first one
+              help: "-" and "_" are the same in names
+            error[duplicate-name]: a second node is named "a_b"
+              4:18 `a_b`
+              3:18 `a-b`: the first one
+              help: "-" and "_" are the same in names
+            warning[unused-node]: nothing reads template "a_b"
+              4:18 `a_b`
+            error[duplicate-name]: a second node is named "a-b"
+              5:18 `a-b`
+              3:18 `a-b`: the first one
+            warning[unused-node]: nothing reads template "a-b"
+              5:18 `a-b`
+            error[duplicate-name]: a second node is named "a-b"
+              5:18 `a-b`
+              3:18 `a-b`: the first one
+            error[duplicate-name]: a second field of the answer is named "x"
+              6:33 `x`
+              6:18 `x`: the first one
+        "#]],
+    );
+    let file = r#"
+        model m { source "file:a" }
+        model m { source "file:b" }
+        index i { path "x"; model n }
+        graph g { input { q }; search s { index j; text "{{ input.q }}" }; output { a "{{ s }}" } }
+        graph g { output { a 1 } }
+        graph docs { output { a 1 } }
+        graph h route="/v1/x" { output { a 1 } }
+        graph i route="/g/" { output { a 1 } }
+    "#;
+    expect![[r#"
+        error[duplicate-name]: a second model is named "m"
+          3:15 `m`
+          2:15 `m`: the first one
+        error[unknown-name]: unknown model "n"
+          4:35 `n`
+          help: did you mean "m"?
+        error[unknown-name]: unknown index "j"
+          5:49 `j`
+          help: did you mean "i"?
+          help: there is m
+        error[unknown-name]: unknown index "j"
+          5:49 `j`
+          help: there is i
+        error[duplicate-name]: a second graph is named "g"
+          6:15 `g`
+          5:15 `g`: the first one
+        error[duplicate-route]: route "/docs" belongs to the engine
+          7:15 `docs`
+          help: the engine serves /docs and what is below it itself
+        error[duplicate-route]: route "/v1/x" belongs to the engine
+          8:23 `"/v1/x"`
+          help: the engine serves /v1 and what is below it itself
+        error[duplicate-route]: a second graph is served at "/g/"
+          9:23 `"/g/"`
+          5:15 `g`: the first one
+    "#]].assert_eq(&problems_of_file(file));
+    "#]]
+    .assert_eq(&problems_of_file(file));
+}
+
+#[test]
+fn nodes_named_in_clauses() {
+    check(
+        r#"template a { text "a"; fallback node=stanby }
+        template standby { text "b" }
+        merge m { from a standbye }
+        output { x "{{ m }}" }"#,
+        expect![[r#"
+            error[unknown-name]: unknown node "stanby"
+              2:38 `stanby`
+              help: did you mean "standby"?
+            warning[unused-node]: nothing reads template "standby"
+              3:18 `standby`
+            error[unknown-name]: unknown node "standbye"
+              4:26 `standbye`
+              help: did you mean "standby"?
+        "#]],
+    );
+}
+
+#[test]
+fn a_template_that_does_not_compile_is_shown_at_the_place() {
+    check(
+        r#"input { query }
+        output {
+            a "{{ input.query | }}"
+            b "{{ input.query "
+            c "{% for x in input %}{{ x }}"
+            d "{% macro m() %}{% endmacro %}"
+            e "{{ 'open }}"
+            f "line one\n{{ input..query }}"
+            g """
+                first
+                  {{ ) }}
+                """
+            h "{% if input.query %}a{% break %}{% endif %}"
+        }"#,
+        expect![[r#"
+            error[bad-template]: template does not compile
+              4:33 `}}`: unexpected end of variable block, expected identifier
+            error[bad-template]: template does not compile
+              5:25 `query`: unexpected end of input, expected end of variable block
+            error[bad-template]: template does not compile
+              6:41 `}}`: unexpected end of input, expected end of block
+            error[bad-template]: template does not compile
+              7:19 `macro`: unknown statement macro
+              help: a template stands for itself: it has no macros and takes in no others
+            error[bad-template]: template does not compile
+              8:26 `}`: unexpected end of string
+            error[bad-template]: template does not compile
+              9:35 `.`: unexpected `.`, expected identifier or integer
+            error[bad-template]: template does not compile
+              12:22 `)`: unexpected `)`
+            error[bad-template]: template does not compile
+              14:40 `break`: unknown statement break
+              help: filter the list: {% for x in list if … %}
+        "#]],
+    );
+}

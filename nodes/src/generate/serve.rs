@@ -1,0 +1,197 @@
+//! The thread that makes texts: it owns the sequences, and each step takes a row or more of each.
+//!
+//! Items join and leave between two steps (continuous batching, Yu et al. 2022, *Orca*). Prompts are
+//! read in parts, so that a long one does not hold up the texts that are being made.
+
+use super::{
+    Sampler,
+    course::{Course, End, Time},
+    plan::{StepRows, plan},
+    request::Request,
+    text::TextMaker,
+};
+use crate::{
+    NodeError, TextStream,
+    adapter::Adapter,
+    model::decoder::{KvPool, LanguageModel, SequenceRows},
+    text_stream,
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+/// An item on its way to the thread.
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) adapter: Option<Arc<Adapter>>,
+    pub(super) time: Time,
+    /// Where the stream goes once there is room for the sequence.
+    pub(super) admitted: oneshot::Sender<TextStream>,
+}
+
+/// What the thread owns.
+pub(super) struct Server {
+    pub(super) model: Arc<LanguageModel>,
+    pub(super) cache: KvPool,
+    pub(super) max_sequences: usize,
+    pub(super) rows: StepRows,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    /// The next to be admitted, once there is room.
+    pub(super) waiting: Option<Job>,
+    pub(super) running: Vec<Course>,
+}
+
+impl Server {
+    /// The life of the thread: until nobody can send items any more, and all texts are made.
+    pub(super) fn serve(mut self) {
+        while self.wait() {
+            self.dismiss(Instant::now());
+            self.step();
+        }
+    }
+
+    /// Lets items in. Sleeps while there is nothing to do; false at the end.
+    fn wait(&mut self) -> bool {
+        if self.running.is_empty() && self.waiting.is_none() {
+            self.waiting = self.jobs.blocking_recv();
+            if self.waiting.is_none() {
+                return false;
+            }
+        }
+        while self.running.len() < self.max_sequences {
+            let Some(job) = self.waiting.take().or_else(|| self.jobs.try_recv().ok()) else {
+                break;
+            };
+            self.waiting = self.admit(job);
+            if self.waiting.is_some() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Gives the job back if there is no room for it yet.
+    fn admit(&mut self, job: Job) -> Option<Job> {
+        if job.admitted.is_closed() {
+            return None;
+        }
+        let prompt = job.request.prompt.len();
+        let Some(sequence) = self.cache.admit(prompt + job.request.max_tokens) else {
+            return Some(job);
+        };
+        let (sink, stream) = text_stream();
+        let request = job.request;
+        // Nobody waits any more if this fails, which the first step will see.
+        let _ = job.admitted.send(stream);
+        self.running.push(Course {
+            sequence,
+            adapter: job.adapter,
+            sampler: Sampler::new(request.sampling, &request.prompt),
+            unread: request.prompt,
+            prompt_tokens: prompt as u32,
+            max_tokens: request.max_tokens,
+            made: 0,
+            text: TextMaker::new(request.stops),
+            sink,
+            time: job.time,
+        });
+        None
+    }
+
+    /// Ends texts that nobody reads, and those whose time is up.
+    fn dismiss(&mut self, now: Instant) {
+        for index in (0..self.running.len()).rev() {
+            let course = &self.running[index];
+            let gone = || NodeError::failed("nobody reads the text any more");
+            let abandoned = course.sink.is_abandoned().then(gone);
+            if let Some(error) = abandoned.or_else(|| course.time.up(now)) {
+                self.end(index, Err(error));
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize, end: End) {
+        let sequence = self.running.remove(index).end(end);
+        self.cache.release(sequence);
+    }
+
+    fn step(&mut self) {
+        let unread = self.running.iter().map(|c| (c.unread.len(), c.is_decoding()));
+        let rows = plan(&unread.collect::<Vec<_>>(), self.rows);
+        let mut sent: Vec<(usize, usize)> =
+            rows.into_iter().enumerate().filter(|(_, rows)| *rows > 0).collect();
+        // Neighbours with the same adapter are computed together.
+        sent.sort_by_key(|(index, _)| self.running[*index].adapter.as_ref().map(Arc::as_ptr));
+        let mut ends = Vec::new();
+        if let Err(error) = self.compute(&sent, &mut ends) {
+            self.compute_one_by_one(&sent, &mut ends, error);
+        }
+        ends.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+        for (index, end) in ends {
+            self.end(index, end);
+        }
+    }
+
+    /// After a failure of a whole step, finds the sequences that are at fault.
+    fn compute_one_by_one(
+        &mut self,
+        sent: &[(usize, usize)],
+        ends: &mut Vec<(usize, End)>,
+        error: NodeError,
+    ) {
+        tracing::error!(%error, sequences = sent.len(), "a step failed");
+        if let [(index, _)] = sent {
+            return ends.push((*index, Err(error)));
+        }
+        for one in sent {
+            if let Err(error) = self.compute(&[*one], ends) {
+                ends.push((one.0, Err(error)));
+            }
+        }
+    }
+
+    /// Sends so many rows of the sequences through the model. Nothing has changed after an error.
+    fn compute(
+        &mut self,
+        sent: &[(usize, usize)],
+        ends: &mut Vec<(usize, End)>,
+    ) -> Result<(), NodeError> {
+        let Self { model, cache, running, .. } = self;
+        let mut courses: Vec<Option<&mut Course>> = running.iter_mut().map(Some).collect();
+        let mut chosen: Vec<(usize, &mut Course, usize)> = sent
+            .iter()
+            .filter_map(|&(index, rows)| Some((index, courses[index].take()?, rows)))
+            .collect();
+        let mut rows: Vec<SequenceRows<'_>> = chosen
+            .iter_mut()
+            .map(|(_, course, rows)| SequenceRows {
+                sequence: &mut course.sequence,
+                tokens: &course.unread[..*rows],
+                adapter: course.adapter.as_ref(),
+                logits: course.unread.len() == *rows,
+            })
+            .collect();
+        let step = catch_unwind(AssertUnwindSafe(|| model.decoder.step(cache, &mut rows)));
+        let logits = match step {
+            Ok(Ok(logits)) => logits,
+            Ok(Err(error)) => return Err(NodeError::because("failed to compute a step", error)),
+            Err(_) => return Err(NodeError::failed("the model panicked")),
+        };
+        let ended = logits.read(|mut logits| {
+            for (index, course, rows) in &mut chosen {
+                course.unread.drain(..*rows);
+                if !course.unread.is_empty() {
+                    continue;
+                }
+                let logits = logits.next().unwrap_or_default();
+                ends.extend(course.take(logits, &model.tokenizer).map(|end| (*index, end)));
+            }
+        });
+        ended.map_err(|error| NodeError::because("failed to read logits", error))
+    }
+}

@@ -1,0 +1,13 @@
+//! The one way to an HTTP client.
+
+use std::sync::Once;
+
+/// A builder of clients whose TLS works: the cryptography of the process is chosen once, here.
+pub fn http_client() -> reqwest::ClientBuilder {
+    static CHOSEN: Once = Once::new();
+    CHOSEN.call_once(|| {
+        // A process that chose already keeps its choice.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder()
+}

@@ -1,0 +1,43 @@
+//! Joining two rankings into one.
+
+use std::{collections::HashMap, hash::Hash};
+
+/// The constant of reciprocal rank fusion, as its authors chose it.
+const K: f64 = 60.0;
+
+/// Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): each key scores the sum of
+/// 1 / (60 + rank) over the rankings that hold it, ranks counted from one. Scores are not ordered.
+pub(super) fn fuse<T: Eq + Hash>(rankings: [impl IntoIterator<Item = T>; 2]) -> HashMap<T, f64> {
+    let mut scores = HashMap::new();
+    for ranking in rankings {
+        for (place, key) in ranking.into_iter().enumerate() {
+            *scores.entry(key).or_insert(0.0) += 1.0 / (K + place as f64 + 1.0);
+        }
+    }
+    scores
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_those_of_the_paper() {
+        let cases: &[(&str, &str, &[(char, f64)])] = &[
+            ("", "", &[]),
+            ("a", "", &[('a', 1.0 / 61.0)]),
+            ("a", "a", &[('a', 2.0 / 61.0)]),
+            ("ab", "ba", &[('a', 1.0 / 61.0 + 1.0 / 62.0), ('b', 1.0 / 62.0 + 1.0 / 61.0)]),
+            ("abc", "cd", &[
+                ('a', 1.0 / 61.0),
+                ('b', 1.0 / 62.0),
+                ('c', 1.0 / 63.0 + 1.0 / 61.0),
+                ('d', 1.0 / 62.0),
+            ]),
+        ];
+        for (one, other, expected) in cases {
+            let fused = fuse([one.chars(), other.chars()]);
+            assert_eq!(fused, expected.iter().copied().collect(), "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Changing an index: one writer at a time, whose commits are all or nothing.
+
+use super::{
+    IndexError, Record, Shared, filter,
+    files::{self, State},
+    log::{Committed, LogWriter, sync_folder},
+    record,
+    snapshot::Snapshot,
+    vectors::Vectors,
+};
+use std::{fs::File, sync::Arc};
+use tantivy::{IndexWriter, TantivyDocument, Term, indexer::LogMergePolicy};
+
+/// Memory that the text index gathers changes in before it writes a segment.
+const ARENA: usize = 64 << 20;
+
+/// A segment with more than this share of deleted documents is rewritten.
+const DELETED_SHARE: f32 = 0.3;
+
+/// The log is rewritten when more than half of it belongs to deleted documents, and at least this
+/// many rows.
+const DEAD_ROWS: usize = 512;
+
+/// The writer of an index. What is not committed when it is dropped is lost.
+pub struct Writer {
+    shared: Arc<Shared>,
+    text: IndexWriter,
+    /// None for an index without vectors.
+    log: Option<LogWriter>,
+    changed: bool,
+    /// Held, not used: closing the file gives the lock back. Declared last, so that it goes last.
+    _lock: File,
+}
+
+/// What a commit left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// How many documents there are.
+    pub documents: u64,
+    /// Whether vectors of deleted documents were cleared away.
+    pub compacted: bool,
+}
+
+impl Writer {
+    pub(super) fn open(shared: Arc<Shared>) -> Result<Self, IndexError> {
+        let lock = files::lock(&shared.files.folder)?;
+        let state = shared.refresh()?;
+        let committed = state.snapshot.committed;
+        shared.files.remove_other_logs(committed)?;
+        let log = match state.snapshot.vectors() {
+            Some(vectors) => Some(open_log(&shared, committed, vectors)?),
+            None => None,
+        };
+        let failed = IndexError::text("open the text index for writing");
+        let text: IndexWriter = shared.files.text.writer_with_num_threads(1, ARENA).map_err(failed)?;
+        let mut merging = LogMergePolicy::default();
+        merging.set_del_docs_ratio_before_merge(DELETED_SHARE);
+        text.set_merge_policy(Box::new(merging));
+        Ok(Self {
+            shared,
+            text,
+            log,
+            changed: false,
+            _lock: lock,
+        })
+    }
+
+    /// Puts a document in, in place of one with the same id. Searches see it after a commit.
+    ///
+    /// # Errors
+    /// [`IndexError::Invalid`] if the record is at fault: without an id, too large, or with a vector
+    /// that does not fit the index.
+    pub fn upsert(&mut self, record: &Record) -> Result<(), IndexError> {
+        self.put(record, record.digest())
+    }
+
+    /// [`upsert`](Self::upsert) under the digest of what the record was before it was embedded.
+    pub(super) fn put(&mut self, record: &Record, digest: u64) -> Result<(), IndexError> {
+        let metadata = record.checked(self.shared.files.manifest.dimensions)?;
+        let fields = &self.shared.files.fields;
+        let mut document = TantivyDocument::new();
+        if let (Some(vector), Some(log)) = (&record.vector, &mut self.log) {
+            document.add_u64(fields.vector, log.append(&record::unit(vector))?);
+        }
+        document.add_text(fields.id, &record.id);
+        document.add_text(fields.text, &record.text);
+        document.add_text(fields.metadata, metadata);
+        document.add_u64(fields.digest, digest);
+        for fact in filter::facts(&record.metadata) {
+            document.add_bytes(fields.facts, &fact);
+        }
+        self.delete(&record.id);
+        let added = self.text.add_document(document);
+        added.map(|_| ()).map_err(IndexError::text("add a document"))
+    }
+
+    /// Takes the document with this id out, if there is one. Searches see it until a commit.
+    pub fn delete(&mut self, id: &str) {
+        self.changed = true;
+        let term = Term::from_field_text(self.shared.files.fields.id, id);
+        self.text.delete_term(term);
+    }
+
+    /// Makes all changes durable at once, and lets searches see them.
+    ///
+    /// # Errors
+    /// If it fails, the last committed state stands.
+    pub fn commit(&mut self) -> Result<Stats, IndexError> {
+        if !self.changed {
+            return Ok(self.stats(false));
+        }
+        let state = self.publish()?;
+        self.changed = false;
+        let compacted = is_wasteful(&state.snapshot) && self.tidy(&state.snapshot);
+        Ok(self.stats(compacted))
+    }
+
+    /// Commits, and waits until the text index has put its segments in order.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit).
+    pub fn finish(mut self) -> Result<Stats, IndexError> {
+        let stats = self.commit()?;
+        let merged = self.text.wait_merging_threads();
+        merged.map_err(IndexError::text("merge segments"))?;
+        self.shared.refresh()?;
+        Ok(stats)
+    }
+
+    /// The vectors first, then the text index, which names how many of them count.
+    fn publish(&mut self) -> Result<Arc<State>, IndexError> {
+        let committed = match &mut self.log {
+            Some(log) => log.sync()?,
+            None => Committed::EMPTY,
+        };
+        let failed = || IndexError::text("commit");
+        let mut commit = self.text.prepare_commit().map_err(failed())?;
+        commit.set_payload(&committed.payload());
+        commit.commit().map_err(failed())?;
+        self.shared.refresh()
+    }
+
+    /// Compacts the log, if that works: the changes are durable already, with or without it.
+    fn tidy(&mut self, snapshot: &Snapshot) -> bool {
+        let compacted = self.compact(snapshot);
+        compacted.unwrap_or_else(|error| {
+            tracing::warn!(%error, "failed to compact the vectors of an index");
+            false
+        })
+    }
+
+    /// Writes the vectors that are in use to a new log, and commits to it.
+    fn compact(&mut self, snapshot: &Snapshot) -> Result<bool, IndexError> {
+        let (Some(vectors), Some(log)) = (snapshot.vectors(), &self.log) else {
+            return Ok(false);
+        };
+        let folder = &self.shared.files.folder;
+        let generation = log.generation() + 1;
+        let mut next = LogWriter::create(folder, generation, vectors.dimensions(), 0)?;
+        vectors.copy(snapshot.marked(), |sequence, values| next.append_as(sequence, values))?;
+        next.continue_after(vectors.last_sequence());
+        sync_folder(folder)?;
+        self.log = Some(next);
+        let state = self.publish()?;
+        self.shared.files.remove_other_logs(state.snapshot.committed)?;
+        Ok(true)
+    }
+
+    fn stats(&self, compacted: bool) -> Stats {
+        Stats {
+            documents: self.shared.state.load().snapshot.documents(),
+            compacted,
+        }
+    }
+}
+
+fn open_log(
+    shared: &Shared,
+    committed: Committed,
+    vectors: &Vectors,
+) -> Result<LogWriter, IndexError> {
+    let next = vectors.last_sequence().map_or(0, |last| last.saturating_add(1));
+    LogWriter::open(&shared.files.folder, committed, next)
+}
+
+fn is_wasteful(snapshot: &Snapshot) -> bool {
+    let marked = snapshot.marked();
+    let dead = marked.iter().filter(|marked| !**marked).count();
+    dead >= DEAD_ROWS && 2 * dead > marked.len()
+}

@@ -1,0 +1,142 @@
+//! Which instructions this processor has, and how a kernel gets to run on them.
+
+use super::{portable::Portable, simd::Simd};
+use std::sync::OnceLock;
+
+/// A way to run kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Plain Rust.
+    Portable,
+    /// NEON, on 64-bit ARM.
+    Neon,
+    /// AVX2 with FMA and F16C.
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL).
+    Avx512,
+    /// AVX-512 with VNNI's byte products.
+    Avx512Vnni,
+}
+
+/// Work that runs on any vector unit.
+///
+/// `run` must be `#[inline(always)]`, and so must all that it calls with the token.
+pub(crate) trait Kernel {
+    fn run<S: Simd>(self, simd: S);
+}
+
+impl Isa {
+    /// The fastest way of this processor.
+    #[must_use]
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            Self::available()
+                .into_iter()
+                .max()
+                .unwrap_or(Self::Portable)
+        })
+    }
+
+    /// Every way that this processor has.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let all = [
+            Self::Portable,
+            Self::Neon,
+            Self::Avx2,
+            Self::Avx512,
+            Self::Avx512Vnni,
+        ];
+        all.into_iter().filter(|isa| isa.is_here()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_here(self) -> bool {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        match self {
+            Self::Portable => true,
+            Self::Neon => false,
+            Self::Avx2 => avx2,
+            Self::Avx512 => avx512,
+            Self::Avx512Vnni => avx512 && is_x86_feature_detected!("avx512vnni"),
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn is_here(self) -> bool {
+        match self {
+            Self::Portable => true,
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Self::Avx2 | Self::Avx512 | Self::Avx512Vnni => false,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn is_here(self) -> bool {
+        self == Self::Portable
+    }
+
+    /// Runs a kernel this way, or portably if the processor does not know it.
+    pub(crate) fn run(self, kernel: impl Kernel) {
+        if self != Self::best() && !self.is_here() {
+            return kernel.run(Portable);
+        }
+        match self {
+            // SAFETY, here and below: `is_here` has found the instructions on this processor.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => unsafe { x86::on_avx512_vnni(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::on_avx512(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::on_avx2(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { arm::on_neon(kernel) },
+            _ => kernel.run(Portable),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{
+        super::{avx2::Avx2, avx512::Avx512},
+        Kernel,
+    };
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    pub(super) fn on_avx512_vnni(kernel: impl Kernel) {
+        // SAFETY: who calls this function vouches for the instructions.
+        kernel.run(unsafe { Avx512::<true>::new() });
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub(super) fn on_avx512(kernel: impl Kernel) {
+        // SAFETY: as above.
+        kernel.run(unsafe { Avx512::<false>::new() });
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn on_avx2(kernel: impl Kernel) {
+        // SAFETY: as above.
+        kernel.run(unsafe { Avx2::new() });
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{super::neon::Neon, Kernel};
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn on_neon(kernel: impl Kernel) {
+        // SAFETY: who calls this function vouches for the instructions.
+        kernel.run(unsafe { Neon::new() });
+    }
+}

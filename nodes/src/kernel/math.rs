@@ -1,0 +1,156 @@
+//! Exponential and the activations made of it, a vector at a time.
+
+use super::simd::Simd;
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+
+/// ln 2 in two parts: the first has few bits, so that its multiples are exact.
+const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
+/// The Taylor series of `e^r` from the sixth power down to the second.
+const EXP: [f32; 5] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5];
+/// Coefficients of Abramowitz and Stegun 7.1.26, the highest power first.
+const ERF: [f32; 5] = [
+    1.061_405_4,
+    -1.453_152,
+    1.421_413_7,
+    -0.284_496_74,
+    0.254_829_6,
+];
+
+/// `e^x` with a relative error below 4e-7; outside of -87 to 88 it stays at those ends' values, so
+/// it is never 0 nor infinite.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let x = s.min(s.max(x, s.splat(-87.0)), s.splat(88.0));
+    let n = s.round(s.mul(x, s.splat(LOG2_E)));
+    let r = s.fma(n, s.splat(-LN_2.0), x);
+    let r = s.fma(n, s.splat(-LN_2.1), r);
+    let mut p = s.splat(EXP[0]);
+    for c in &EXP[1..] {
+        p = s.fma(p, r, s.splat(*c));
+    }
+    let p = s.fma(s.mul(p, r), r, s.add(r, s.splat(1.0)));
+    s.mul(p, s.pow2(n))
+}
+
+/// `x / 2 * (1 + erf(x / √2))`, with an absolute error below 3e-7 * max(1, |x|).
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
+    let one = s.splat(1.0);
+    let z = s.abs(s.mul(x, s.splat(FRAC_1_SQRT_2)));
+    let t = s.div(one, s.fma(z, s.splat(0.327_591_1), one));
+    let mut p = s.splat(ERF[0]);
+    for c in &ERF[1..] {
+        p = s.fma(p, t, s.splat(*c));
+    }
+    let tail = exp(s, s.mul(z, s.sub(s.splat(0.0), z)));
+    let erf = s.sub(one, s.mul(s.mul(p, t), tail)); // of |x| / √2
+    let half = s.mul(x, s.splat(0.5));
+    s.fma(s.abs(half), erf, half)
+}
+
+/// `x / (1 + e^-x)`, with a relative error below 1e-6.
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
+    let e = exp(s, s.sub(s.splat(0.0), x));
+    s.div(x, s.add(e, s.splat(1.0)))
+}
+
+/// `x / 2 * (1 + tanh(√(2/π) * (x + 0.044715 x³)))`, with an absolute error below
+/// 1e-6 * max(1, |x|).
+#[inline(always)]
+pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
+    // (1 + tanh z) / 2 = 1 / (1 + e^-2z)
+    const MINUS_TWO_ROOT: f32 = -1.595_769_1;
+    let cube = s.mul(s.mul(x, x), s.mul(x, s.splat(0.044_715)));
+    let e = exp(s, s.mul(s.add(x, cube), s.splat(MINUS_TWO_ROOT)));
+    s.div(x, s.add(e, s.splat(1.0)))
+}
+
+/// The larger of `x` and 0.
+#[inline(always)]
+pub(crate) fn relu<S: Simd>(s: S, x: S::F) -> S::F {
+    s.max(x, s.splat(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::isa::{Isa, Kernel};
+
+    /// Applies every function to values, `LANES` at a time.
+    struct All<'a> {
+        x: &'a [f32],
+        out: &'a mut Vec<[f32; 5]>,
+    }
+
+    impl Kernel for All<'_> {
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            for x in self.x {
+                let mut row = [0f32; 5];
+                let v = s.splat(*x);
+                let all = [
+                    exp(s, v),
+                    gelu(s, v),
+                    silu(s, v),
+                    gelu_tanh(s, v),
+                    relu(s, v),
+                ];
+                for i in 0..5 {
+                    // SAFETY: one lane fits into one float.
+                    unsafe { s.store_some(&mut row[i], all[i], 1) };
+                }
+                self.out.push(row);
+            }
+        }
+    }
+
+    #[test]
+    fn functions_keep_their_stated_errors() {
+        let mut x: Vec<f32> = (-90_000..90_000).map(|i| i as f32 / 1000.0).collect();
+        x.extend([0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4, f32::MAX, f32::MIN]);
+        for isa in Isa::available() {
+            let mut out = Vec::new();
+            isa.run(All {
+                x: &x,
+                out: &mut out,
+            });
+            for (x, [e, g, s, t, r]) in x.iter().zip(&out) {
+                let wide = f64::from(*x);
+                let magnitude = wide.abs().max(1.0);
+                let near = |what: &str, got: f32, want: f64, bound: f64| {
+                    let error = (f64::from(got) - want).abs();
+                    assert!(error <= bound, "{isa:?} {what}({x}) = {got}, not {want}");
+                };
+                let exact = wide.clamp(-87.0, 88.0).exp();
+                near("exp", *e, exact, 4e-7 * exact);
+                near("gelu", *g, reference_gelu(wide), 3e-7 * magnitude);
+                near("silu", *s, wide / (1.0 + (-wide).exp()), 1e-6 * magnitude);
+                let tanh = (0.797_884_560_802_865_4 * (wide + 0.044_715 * wide.powi(3))).tanh();
+                near("gelu_tanh", *t, 0.5 * wide * (1.0 + tanh), 1e-6 * magnitude);
+                near("relu", *r, wide.max(0.0), 0.0);
+            }
+        }
+    }
+
+    /// Through the series of erf near 0 and its continued fraction elsewhere.
+    fn reference_gelu(x: f64) -> f64 {
+        let z = x.abs() * std::f64::consts::FRAC_1_SQRT_2;
+        let erf = if z < 2.5 {
+            let (mut term, mut sum) = (z, z);
+            for n in 1..80 {
+                let n = f64::from(n);
+                term *= -z * z / n;
+                sum += term / (2.0 * n + 1.0);
+            }
+            sum * std::f64::consts::FRAC_2_SQRT_PI
+        } else {
+            let mut fraction = 0.0;
+            for n in (1..80).rev() {
+                fraction = f64::from(n) / 2.0 / (z + fraction);
+            }
+            1.0 - (-z * z).exp() / (z + fraction) / std::f64::consts::PI.sqrt()
+        };
+        0.5 * x * (1.0 + erf * x.signum())
+    }
+}

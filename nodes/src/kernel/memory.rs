@@ -1,0 +1,135 @@
+//! Memory as the kernels like it: aligned to cache lines, written once, shared between threads.
+
+use std::marker::PhantomData;
+
+/// One cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Bytes that begin on a cache line.
+pub(crate) struct Buffer {
+    lines: Vec<Line>,
+}
+
+/// What may lie in a [`Buffer`].
+///
+/// # Safety
+/// Every pattern of bits is a value, there are no gaps, and 64 is a multiple of the alignment.
+pub(crate) unsafe trait Plain: Copy {}
+// SAFETY: numbers.
+unsafe impl Plain for u8 {}
+// SAFETY: numbers.
+unsafe impl Plain for i8 {}
+// SAFETY: numbers.
+unsafe impl Plain for i32 {}
+// SAFETY: numbers.
+unsafe impl Plain for f32 {}
+// SAFETY: numbers.
+unsafe impl Plain for half::f16 {}
+// SAFETY: numbers.
+unsafe impl Plain for half::bf16 {}
+
+impl Buffer {
+    /// Room for `len` values, all bits zero; some more is there, up to a full line.
+    pub(crate) fn zeroed<T: Plain>(len: usize) -> Self {
+        let lines = (len * size_of::<T>()).div_ceil(64);
+        Self {
+            lines: vec![Line([0; 64]); lines],
+        }
+    }
+
+    /// Makes room for at least `len` values; what is in it stays or becomes zero.
+    pub(crate) fn reserve<T: Plain>(&mut self, len: usize) {
+        let lines = (len * size_of::<T>()).div_ceil(64);
+        if lines > self.lines.len() {
+            self.lines.resize(lines, Line([0; 64]));
+        }
+    }
+
+    /// Everything as values.
+    pub(crate) fn as_slice<T: Plain>(&self) -> &[T] {
+        let len = self.bytes() / size_of::<T>();
+        // SAFETY: `T` is plain and needs no more alignment than a line; the length is what is there.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
+    }
+
+    /// Everything as values to write.
+    pub(crate) fn as_mut_slice<T: Plain>(&mut self) -> &mut [T] {
+        let len = self.bytes() / size_of::<T>();
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+
+    /// How many bytes it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        64 * self.lines.len()
+    }
+}
+
+/// Memory that several threads write, each other cells of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Cells<'a, T> {
+    first: *mut T,
+    len: usize,
+    memory: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it is a pointer; who writes through it vouches for not writing where others do.
+unsafe impl<T: Send> Send for Cells<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Cells<'_, T> {}
+
+impl<'a, T: Copy> Cells<'a, T> {
+    /// The cells of a slice.
+    pub(crate) fn of(slice: &'a mut [T]) -> Self {
+        Self {
+            first: slice.as_mut_ptr(),
+            len: slice.len(),
+            memory: PhantomData,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
+    /// A pointer to `count` cells from `start`.
+    #[inline(always)]
+    pub(crate) fn at(self, start: usize, count: usize) -> *mut T {
+        debug_assert!(start + count <= self.len, "outside of the memory");
+        // wrapping: a pointer that is not followed may be anything
+        self.first.wrapping_add(start)
+    }
+
+    /// Some cells as a slice.
+    ///
+    /// # Safety
+    /// They hold values, and nobody else touches them meanwhile.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps the parts apart")]
+    pub(crate) unsafe fn slice(&self, start: usize, count: usize) -> &'a mut [T] {
+        assert!(start + count <= self.len, "outside of the memory");
+        // SAFETY: inside of the memory, which lives for `'a`; the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(start), count) }
+    }
+}
+
+/// A vector of `len` values that `write` writes.
+///
+/// The memory is not cleared before, which would cost as much as a small layer.
+///
+/// # Safety
+/// `write` writes every cell, and reads none before.
+pub(crate) unsafe fn written<T: Copy>(len: usize, write: impl FnOnce(Cells<'_, T>)) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    write(Cells {
+        first: values.as_mut_ptr(),
+        len,
+        memory: PhantomData,
+    });
+    // SAFETY: the capacity is there, and the caller vouches that all is written.
+    unsafe { values.set_len(len) };
+    values
+}

@@ -1,0 +1,139 @@
+//! What a kernel needs of a vector unit.
+//!
+//! A kernel is written once over this trait. The implementors are tokens: [`Isa`](super::Isa) makes
+//! one only after it has found the instructions on this processor, so arithmetic is safe to call;
+//! only what follows a pointer is `unsafe`. Everything is `#[inline(always)]`, so that it ends up
+//! inside of the one function in [`isa`](super::isa) that is compiled for those instructions. For the
+//! same reason kernels use plain loops: a closure would be compiled without them.
+
+use half::{bf16, f16};
+
+/// The most lanes that a vector has.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A vector unit: `LANES` values of 32 bits, or four times as many bytes.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Values in a vector: 4, 8 or 16.
+    const LANES: usize;
+    /// How many rows of two accumulators a micro-kernel may keep in registers.
+    const ROWS: usize;
+    /// `LANES` floats.
+    type F: Copy;
+    /// `LANES` integers of 32 bits, or their bytes.
+    type I: Copy;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, fused where the processor can.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, a: Self::F) -> Self::F;
+    /// To the nearest integer, for magnitudes below 2^22.
+    fn round(self, a: Self::F) -> Self::F;
+    /// 2 to the power of an integral value from -126 to 127.
+    fn pow2(self, a: Self::F) -> Self::F;
+    /// The sum of the lanes.
+    fn sum(self, a: Self::F) -> f32;
+    /// The largest lane.
+    fn largest(self, a: Self::F) -> f32;
+
+    /// # Safety
+    /// `LANES` floats can be read.
+    unsafe fn load(self, from: *const f32) -> Self::F;
+    /// # Safety
+    /// `LANES` floats can be written.
+    unsafe fn store(self, to: *mut f32, a: Self::F);
+    /// # Safety
+    /// `LANES` values can be read.
+    unsafe fn load_f16(self, from: *const f16) -> Self::F;
+    /// # Safety
+    /// `LANES` values can be read.
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::F;
+    /// Bytes without a sign, one a lane.
+    ///
+    /// # Safety
+    /// `LANES` bytes can be read.
+    unsafe fn load_u8(self, from: *const u8) -> Self::F;
+    /// Bytes with a sign, one a lane.
+    ///
+    /// # Safety
+    /// `LANES` bytes can be read.
+    unsafe fn load_i8(self, from: *const i8) -> Self::F;
+
+    fn splat_i(self, x: i32) -> Self::I;
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// # Safety
+    /// `4 * LANES` bytes can be read.
+    unsafe fn load_i(self, from: *const u8) -> Self::I;
+    /// The same four bytes in every lane.
+    ///
+    /// # Safety
+    /// Four bytes can be read.
+    unsafe fn splat_4(self, from: *const u8) -> Self::I;
+    /// In each lane: `acc` plus the four products of the bytes of `u` (no sign) and `i` (signed).
+    fn dot(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I;
+    /// As [`Simd::dot`], for bytes of `u` below 128 and bytes of `i` above -128.
+    fn dot_small(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I {
+        self.dot(acc, u, i)
+    }
+    /// The lower four bits of each byte.
+    fn low_nibbles(self, a: Self::I) -> Self::I;
+    /// The upper four bits of each byte, moved down.
+    fn high_nibbles(self, a: Self::I) -> Self::I;
+    /// Adds 16 to the bytes whose bit is set: bit `i` of the memory belongs to byte `i`.
+    ///
+    /// # Safety
+    /// `LANES / 2` bytes can be read.
+    unsafe fn add_sixteens(self, a: Self::I, bits: *const u8) -> Self::I;
+    /// Adds 16 times the `g`-th pair of bits of each byte of `pairs`.
+    fn add_upper(self, a: Self::I, pairs: Self::I, g: usize) -> Self::I;
+    fn to_float(self, a: Self::I) -> Self::F;
+    /// To the nearest integer.
+    fn to_int(self, a: Self::F) -> Self::I;
+    /// The sum of the lanes.
+    fn sum_i(self, a: Self::I) -> i32;
+    /// Writes the low byte of each lane.
+    ///
+    /// # Safety
+    /// `LANES` bytes can be written.
+    unsafe fn store_bytes(self, to: *mut u8, a: Self::I);
+
+    fn zero(self) -> Self::F {
+        self.splat(0.0)
+    }
+
+    /// The first `count` lanes from memory, the others `fill`.
+    ///
+    /// # Safety
+    /// `count` floats can be read.
+    #[inline(always)]
+    unsafe fn load_some(self, from: *const f32, count: usize, fill: f32) -> Self::F {
+        let mut lanes = [fill; MAX_LANES];
+        let count = count.min(Self::LANES);
+        // SAFETY: the caller has `count` floats, and `lanes` has room for `LANES` of them.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
+            self.load(lanes.as_ptr())
+        }
+    }
+
+    /// The first `count` lanes to memory.
+    ///
+    /// # Safety
+    /// `count` floats can be written.
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, a: Self::F, count: usize) {
+        let mut lanes = [0.0; MAX_LANES];
+        let count = count.min(Self::LANES);
+        // SAFETY: `lanes` has room for `LANES` floats, and the caller for `count` of them.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), a);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Where a product writes, and what it does to a value just before.
+
+use super::{math, memory::Cells, simd::Simd};
+
+/// What happens to a value before it is written.
+#[derive(Clone, Copy)]
+pub(crate) enum After<'a> {
+    Nothing,
+    Gelu,
+    GeluTanh,
+    Relu,
+    /// The residual, with the shape of the whole result.
+    Add(&'a [f32]),
+}
+
+/// A part of a result `[m, stride]`: the columns from `first` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) out: Cells<'a, f32>,
+    pub(crate) stride: usize,
+    pub(crate) first: usize,
+    /// One value a column of this part, or empty.
+    pub(crate) bias: &'a [f32],
+    pub(crate) after: After<'a>,
+}
+
+impl Target<'_> {
+    /// Checks what [`Target::write`] relies on, once for a product of `m` rows and `n` columns.
+    pub(crate) fn check(&self, m: usize, n: usize) {
+        assert!(self.first + n <= self.stride, "columns outside of the rows");
+        assert!(m * self.stride <= self.out.len(), "rows outside");
+        assert!(self.bias.is_empty() || self.bias.len() == n, "bias");
+        if let After::Add(residual) = self.after {
+            assert!(residual.len() >= m * self.stride, "residual");
+        }
+    }
+
+    /// Finishes a vector and writes `count` lanes (at most `LANES`) of it at `row` and `column`.
+    ///
+    /// # Safety
+    /// The target is [checked](Target::check) for this row and `column + count` columns, and no
+    /// other thread writes there.
+    #[inline(always)]
+    pub(crate) unsafe fn write<S: Simd>(
+        &self,
+        s: S,
+        row: usize,
+        column: usize,
+        count: usize,
+        value: S::F,
+    ) {
+        let at = row * self.stride + self.first + column;
+        let mut value = value;
+        if !self.bias.is_empty() {
+            let bias = self.bias.as_ptr().wrapping_add(column);
+            // SAFETY: checked, `count` floats are there.
+            value = s.add(value, unsafe { read(s, bias, count) });
+        }
+        let value = match self.after {
+            After::Nothing => value,
+            After::Gelu => math::gelu(s, value),
+            After::GeluTanh => math::gelu_tanh(s, value),
+            After::Relu => math::relu(s, value),
+            After::Add(residual) => {
+                let residual = residual.as_ptr().wrapping_add(at);
+                // SAFETY: checked, `count` floats are there.
+                s.add(value, unsafe { read(s, residual, count) })
+            }
+        };
+        let to = self.out.at(at, count.min(S::LANES));
+        // SAFETY: as above, and nobody else writes there.
+        unsafe {
+            if count >= S::LANES {
+                s.store(to, value);
+            } else {
+                s.store_some(to, value, count);
+            }
+        }
+    }
+}
+
+/// A vector of which only `count` lanes may be read.
+///
+/// # Safety
+/// `count` floats, or `LANES` if that is less, can be read.
+#[inline(always)]
+unsafe fn read<S: Simd>(s: S, from: *const f32, count: usize) -> S::F {
+    // SAFETY: as the caller says.
+    unsafe {
+        if count >= S::LANES {
+            s.load(from)
+        } else {
+            s.load_some(from, count, 0.0)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The rows that go through a decoder together: of several sequences, each at its own place.
+
+use super::kv_cache::{KvPool, Sequence, Span};
+use crate::{
+    adapter::{Adapter, AdapterRows},
+    ops::{CausalAttention, KvRow, attention_causal},
+};
+use candle_core::{Device, Result, Storage, Tensor};
+use std::sync::Arc;
+
+/// The next tokens of one sequence.
+#[derive(Debug)]
+pub struct SequenceRows<'a> {
+    /// What it has read so far; the rows come after that.
+    pub sequence: &'a mut Sequence,
+    /// The tokens to read: one while decoding, many while the prompt is read.
+    pub tokens: &'a [u32],
+    /// The adapter of these rows.
+    pub adapter: Option<&'a Arc<Adapter>>,
+    /// Whether the logits after the last of the tokens are wanted.
+    pub logits: bool,
+}
+
+/// The rows of one step.
+pub(super) struct Batch<'a> {
+    pub(super) tokens: Vec<u32>,
+    pub(super) positions: Vec<u32>,
+    pub(super) adapters: AdapterRows,
+    /// The rows whose logits are wanted.
+    pub(super) wanted: Vec<u32>,
+    sequences: Vec<&'a Sequence>,
+    /// The sequence of each row.
+    owners: Vec<usize>,
+    pool: &'a mut KvPool,
+}
+
+impl<'a> Batch<'a> {
+    /// The sequences have room for their rows already.
+    pub(super) fn new(pool: &'a mut KvPool, rows: &'a [SequenceRows<'_>]) -> Self {
+        let mut batch = Self {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            adapters: AdapterRows::default(),
+            wanted: Vec::new(),
+            sequences: Vec::with_capacity(rows.len()),
+            owners: Vec::new(),
+            pool,
+        };
+        for rows in rows {
+            batch.push(rows);
+        }
+        batch
+    }
+
+    fn push(&mut self, rows: &'a SequenceRows<'_>) {
+        let (start, count) = (self.tokens.len(), rows.tokens.len());
+        let first = rows.sequence.len() as u32;
+        self.tokens.extend(rows.tokens);
+        self.positions.extend(first..first + count as u32);
+        self.owners.resize(start + count, self.sequences.len());
+        self.sequences.push(rows.sequence);
+        if let Some(adapter) = rows.adapter {
+            self.adapters.push(start..start + count, adapter);
+        }
+        if rows.logits && count > 0 {
+            self.wanted.push((start + count - 1) as u32);
+        }
+    }
+
+    /// Adds the rows' keys and values to the cache of a layer, and attends over it.
+    pub(super) fn attend(
+        &mut self,
+        layer: usize,
+        attention: &CausalAttention,
+        queries: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<Tensor> {
+        let span = self.pool.span(layer);
+        self.store(layer, span, keys, values)?;
+        let rows: Vec<KvRow<'_>> = (self.owners.iter().zip(&self.positions))
+            .map(|(&owner, &position)| KvRow {
+                blocks: self.sequences[owner].list(span),
+                position: position as usize,
+            })
+            .collect();
+        // The cache lies in main memory whatever the device; so do the few rows that go through it.
+        let device = queries.device();
+        let queries = queries.to_device(&Device::Cpu)?;
+        let mixed = attention_causal(&queries, &rows, self.pool.view(layer), attention)?;
+        mixed.to_device(device)
+    }
+
+    fn store(&mut self, layer: usize, span: Span, keys: &Tensor, values: &Tensor) -> Result<()> {
+        let width = keys.dim(1)?;
+        let mut writer = self.pool.writer(layer);
+        with_floats(keys, |keys| {
+            with_floats(values, |values| {
+                let rows = keys.chunks(width).zip(values.chunks(width));
+                for (row, (key, value)) in rows.enumerate() {
+                    let list = self.sequences[self.owners[row]].list(span);
+                    writer.write(list, self.positions[row] as usize, key, value);
+                }
+            })
+        })?
+    }
+
+    /// The rows of `x` whose logits are wanted.
+    pub(super) fn wanted_of(&self, x: &Tensor) -> Result<Tensor> {
+        if self.wanted.len() == self.tokens.len() {
+            return Ok(x.clone());
+        }
+        let wanted = Tensor::new(self.wanted.as_slice(), x.device())?;
+        x.index_select(&wanted, 0)
+    }
+}
+
+/// Lets `read` see the numbers of a tensor, without a copy if they lie in main memory and together.
+pub(super) fn with_floats<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        candle_core::bail!("a tensor that was moved to main memory is not there");
+    };
+    let start = layout.start_offset();
+    Ok(read(&storage.as_slice::<f32>()?[start..start + layout.shape().elem_count()]))
+}

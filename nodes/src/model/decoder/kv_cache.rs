@@ -1,0 +1,388 @@
+//! The keys and values of the tokens that sequences have read, in blocks.
+//!
+//! Memory is one slab of blocks for each layer, and a sequence a list of blocks, so that sequences of
+//! all lengths share what there is without gaps (Kwon et al. 2023, *PagedAttention*). Layers with a
+//! sliding window have lists of their own, which let go of blocks that no position to come can see.
+//!
+//! A sequence is admitted only if there is room for its longest possible course: nothing has to be
+//! taken back from it later. Who is admitted when is not decided here.
+
+use crate::ops::{KvElements, KvView};
+use candle_core::{Result, bail};
+
+/// Positions in a block.
+pub const BLOCK: usize = 32;
+
+/// What a decoder keeps for a position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KvShape {
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Values of a head.
+    pub head_dim: usize,
+    /// For each layer how many positions it sees; none: all.
+    pub windows: Vec<Option<usize>>,
+}
+
+/// The layers that let go of blocks together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Span {
+    /// All positions are seen.
+    Whole,
+    /// Only those in the window.
+    Sliding,
+}
+
+impl Span {
+    const ALL: [Span; 2] = [Span::Whole, Span::Sliding];
+}
+
+/// The keys and values of one layer.
+#[derive(Debug, Default)]
+struct Layer {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// The blocks of the layers of one span.
+#[derive(Debug)]
+struct Blocks {
+    layers: usize,
+    window: Option<usize>,
+    /// Blocks in memory.
+    allocated: u32,
+    free: Vec<u32>,
+    /// Blocks that admitted sequences may come to hold.
+    reserved: usize,
+}
+
+/// The memory for the sequences of one replica.
+#[derive(Debug)]
+pub struct KvPool {
+    shape: KvShape,
+    max_bytes: usize,
+    max_rows: usize,
+    layers: Vec<Layer>,
+    blocks: [Blocks; 2],
+}
+
+/// The blocks of one sequence. Given back with [`KvPool::release`].
+#[derive(Debug)]
+pub struct Sequence {
+    length: usize,
+    lists: [Vec<u32>; 2],
+    /// Blocks at the beginning of a list that were let go of; their entries mean nothing.
+    gone: [usize; 2],
+    reserved: [usize; 2],
+}
+
+impl Sequence {
+    /// Positions that are filled.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    pub(super) fn list(&self, span: Span) -> &[u32] {
+        &self.lists[span as usize]
+    }
+}
+
+impl KvPool {
+    /// Memory of at most `max_bytes`, for steps of at most `max_rows` rows a sequence. It is taken as
+    /// it is needed.
+    pub fn new(shape: KvShape, max_bytes: usize, max_rows: usize) -> Self {
+        let blocks = Span::ALL.map(|span| {
+            let of_span = |window: &&Option<usize>| window.is_some() == (span == Span::Sliding);
+            let mut windows = shape.windows.iter().filter(of_span);
+            Blocks {
+                layers: windows.clone().count(),
+                window: windows.next().copied().flatten(),
+                allocated: 0,
+                free: Vec::new(),
+                reserved: 0,
+            }
+        });
+        let layers = shape.windows.iter().map(|_| Layer::default()).collect();
+        Self {
+            shape,
+            max_bytes,
+            max_rows,
+            layers,
+            blocks,
+        }
+    }
+
+    /// Whether a sequence of so many tokens has room when it is alone.
+    pub fn can_hold(&self, tokens: usize) -> bool {
+        let needed = self.needed(tokens);
+        let bytes = Span::ALL.map(|span| needed[span as usize] * self.block_bytes(span));
+        bytes.iter().sum::<usize>() <= self.max_bytes
+    }
+
+    /// Room for a sequence of at most so many tokens, if there is.
+    pub fn admit(&mut self, tokens: usize) -> Option<Sequence> {
+        if self.blocks.iter().all(|blocks| blocks.reserved == 0) {
+            self.give_back();
+        }
+        let needed = self.needed(tokens);
+        let bytes = Span::ALL.map(|span| {
+            let blocks = &self.blocks[span as usize];
+            let most = blocks.reserved + needed[span as usize];
+            most.max(blocks.allocated as usize) * self.block_bytes(span)
+        });
+        if bytes.iter().sum::<usize>() > self.max_bytes {
+            return None;
+        }
+        for (blocks, needed) in self.blocks.iter_mut().zip(needed) {
+            blocks.reserved += needed;
+        }
+        Some(Sequence {
+            length: 0,
+            lists: Default::default(),
+            gone: [0; 2],
+            reserved: needed,
+        })
+    }
+
+    /// Takes the blocks of a sequence back.
+    pub fn release(&mut self, sequence: Sequence) {
+        for span in Span::ALL {
+            let index = span as usize;
+            let blocks = &mut self.blocks[index];
+            blocks.reserved -= sequence.reserved[index];
+            blocks.free.extend(&sequence.lists[index][sequence.gone[index]..]);
+        }
+    }
+
+    /// Bytes that are taken at the moment.
+    pub fn bytes(&self) -> usize {
+        let bytes = Span::ALL.map(|span| {
+            self.blocks[span as usize].allocated as usize * self.block_bytes(span)
+        });
+        bytes.iter().sum()
+    }
+
+    /// Makes room for the next `rows` positions of a sequence.
+    pub(super) fn extend(&mut self, sequence: &mut Sequence, rows: usize) -> Result<()> {
+        if rows > self.max_rows {
+            bail!("a step of {rows} rows where at most {} were agreed", self.max_rows);
+        }
+        let blocks = (sequence.length + rows).div_ceil(BLOCK);
+        for span in Span::ALL {
+            let index = span as usize;
+            while sequence.lists[index].len() < blocks {
+                let held = sequence.lists[index].len() - sequence.gone[index];
+                if held == sequence.reserved[index] {
+                    bail!("a sequence outgrows the {held} blocks that were agreed");
+                }
+                let block = self.take(span);
+                sequence.lists[index].push(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that `rows` positions were filled, and lets go of what no later one can see.
+    pub(super) fn advance(&mut self, sequence: &mut Sequence, rows: usize) {
+        sequence.length += rows;
+        for (index, blocks) in self.blocks.iter_mut().enumerate() {
+            let Some(window) = blocks.window else {
+                continue;
+            };
+            // The next position sees itself and `window - 1` before it.
+            let first_seen = (sequence.length + 1).saturating_sub(window);
+            let gone = (first_seen / BLOCK).min(sequence.lists[index].len());
+            blocks.free.extend(&sequence.lists[index][sequence.gone[index]..gone]);
+            sequence.gone[index] = gone;
+        }
+    }
+
+    /// Writes the key and value of one position of a layer, the heads one after the other.
+    pub(super) fn writer(&mut self, layer: usize) -> KvWriter<'_> {
+        KvWriter {
+            kv_heads: self.shape.kv_heads,
+            head_dim: self.shape.head_dim,
+            layer: &mut self.layers[layer],
+        }
+    }
+
+    pub(super) fn view(&self, layer: usize) -> KvView<'_> {
+        let layer = &self.layers[layer];
+        KvView {
+            keys: KvElements::F32(&layer.keys),
+            values: KvElements::F32(&layer.values),
+            block_len: BLOCK,
+        }
+    }
+
+    pub(super) fn span(&self, layer: usize) -> Span {
+        match self.shape.windows[layer] {
+            Some(_) => Span::Sliding,
+            None => Span::Whole,
+        }
+    }
+
+    fn take(&mut self, span: Span) -> u32 {
+        let blocks = &mut self.blocks[span as usize];
+        if let Some(block) = blocks.free.pop() {
+            return block;
+        }
+        let block = blocks.allocated;
+        blocks.allocated += 1;
+        let elements = blocks.allocated as usize * self.elements();
+        for index in 0..self.layers.len() {
+            if self.span(index) == span {
+                self.layers[index].grow(elements);
+            }
+        }
+        block
+    }
+
+    fn give_back(&mut self) {
+        for blocks in &mut self.blocks {
+            blocks.allocated = 0;
+            blocks.free.clear();
+        }
+        self.layers.iter_mut().for_each(|layer| *layer = Layer::default());
+    }
+
+    /// Blocks that a sequence of so many tokens comes to hold at once.
+    fn needed(&self, tokens: usize) -> [usize; 2] {
+        Span::ALL.map(|span| {
+            let blocks = &self.blocks[span as usize];
+            let all = tokens.div_ceil(BLOCK);
+            match blocks.window {
+                _ if blocks.layers == 0 => all,
+                // The window and a step's rows, wherever in a block they begin.
+                Some(window) => all.min((window + self.max_rows).div_ceil(BLOCK) + 1),
+                None => all,
+            }
+        })
+    }
+
+    /// Elements of a block, of keys or of values.
+    fn elements(&self) -> usize {
+        self.shape.kv_heads * BLOCK * self.shape.head_dim
+    }
+
+    fn block_bytes(&self, span: Span) -> usize {
+        2 * size_of::<f32>() * self.elements() * self.blocks[span as usize].layers
+    }
+}
+
+impl Layer {
+    fn grow(&mut self, elements: usize) {
+        for slab in [&mut self.keys, &mut self.values] {
+            slab.reserve_exact(elements - slab.len());
+            slab.resize(elements, 0.0);
+        }
+    }
+}
+
+/// Puts keys and values into a layer's blocks.
+pub(super) struct KvWriter<'a> {
+    kv_heads: usize,
+    head_dim: usize,
+    layer: &'a mut Layer,
+}
+
+impl KvWriter<'_> {
+    /// Writes one position: the heads of `key` and `value` lie one after the other.
+    pub(super) fn write(&mut self, list: &[u32], position: usize, key: &[f32], value: &[f32]) {
+        let block = list[position / BLOCK] as usize;
+        for head in 0..self.kv_heads {
+            let line = (block * self.kv_heads + head) * BLOCK + position % BLOCK;
+            let to = line * self.head_dim..(line + 1) * self.head_dim;
+            let from = head * self.head_dim..(head + 1) * self.head_dim;
+            self.layer.keys[to.clone()].copy_from_slice(&key[from.clone()]);
+            self.layer.values[to].copy_from_slice(&value[from]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ROWS: usize = 64;
+
+    fn shape(windows: &[Option<usize>]) -> KvShape {
+        KvShape {
+            kv_heads: 2,
+            head_dim: 4,
+            windows: windows.to_vec(),
+        }
+    }
+
+    /// Bytes of a block in one layer.
+    const BLOCK_BYTES: usize = 2 * 4 * 2 * 4 * BLOCK;
+
+    #[test]
+    fn room_is_promised_for_the_longest_course() {
+        let mut pool = KvPool::new(shape(&[None]), 4 * BLOCK_BYTES, ROWS);
+        assert!(pool.can_hold(4 * BLOCK) && !pool.can_hold(4 * BLOCK + 1));
+        let long = pool.admit(3 * BLOCK).unwrap();
+        assert!(pool.admit(2 * BLOCK).is_none());
+        let short = pool.admit(BLOCK).unwrap();
+        pool.release(long);
+        assert!(pool.admit(3 * BLOCK).is_some());
+        pool.release(short);
+    }
+
+    #[test]
+    fn a_window_bounds_what_a_long_sequence_holds() {
+        let mut pool = KvPool::new(shape(&[Some(100), None]), usize::MAX, ROWS);
+        let mut sequence = pool.admit(10_000).unwrap();
+        while sequence.len() + ROWS <= 10_000 {
+            pool.extend(&mut sequence, ROWS).unwrap();
+            pool.advance(&mut sequence, ROWS);
+        }
+        assert_eq!(pool.blocks[Span::Whole as usize].allocated, 312);
+        assert_eq!(pool.blocks[Span::Sliding as usize].allocated, 6);
+        assert!(pool.extend(&mut sequence, ROWS + 1).is_err());
+        pool.release(sequence);
+        assert!(pool.admit(1).is_some());
+        assert_eq!(pool.bytes(), 0, "an empty pool gives its memory back");
+    }
+
+    proptest! {
+        /// Whatever sequences do, no block is in two hands, those in a window stay, and memory is bounded.
+        #[test]
+        fn blocks_have_one_owner(steps in prop::collection::vec((0usize..6, 1usize..ROWS), 1..300)) {
+            let max_bytes = 60 * BLOCK_BYTES;
+            let mut pool = KvPool::new(shape(&[Some(70), None, Some(70)]), max_bytes, ROWS);
+            let mut sequences: Vec<(Sequence, usize)> = Vec::new();
+            for (who, rows) in steps {
+                match sequences.get_mut(who) {
+                    None => {
+                        let tokens = rows * 7;
+                        sequences.extend(pool.admit(tokens).map(|sequence| (sequence, tokens)));
+                    }
+                    Some((sequence, tokens)) if sequence.len() + rows <= *tokens => {
+                        pool.extend(sequence, rows).unwrap();
+                        pool.advance(sequence, rows);
+                    }
+                    Some(_) => pool.release(sequences.swap_remove(who).0),
+                }
+                prop_assert!(pool.bytes() <= max_bytes);
+                for span in Span::ALL {
+                    let mut held = pool.blocks[span as usize].free.clone();
+                    for (sequence, _) in &sequences {
+                        held.extend(&sequence.list(span)[sequence.gone[span as usize]..]);
+                        let seen = (sequence.len() + 1).saturating_sub(70) / BLOCK;
+                        prop_assert!(sequence.gone[span as usize] <= seen);
+                    }
+                    held.sort_unstable();
+                    let all: Vec<u32> = (0..pool.blocks[span as usize].allocated).collect();
+                    prop_assert_eq!(held, all);
+                }
+            }
+        }
+    }
+}

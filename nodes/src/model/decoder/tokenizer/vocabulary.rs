@@ -1,0 +1,112 @@
+//! The tokens of a vocabulary, by id and by text.
+
+use crate::model::decoder::gguf::{Gguf, GgufError};
+use candle_core::quantized::gguf_file::Value;
+use indexmap::IndexSet;
+
+/// Kinds of token as GGUF counts them (`llama_token_type` of llama.cpp).
+const CONTROL: u8 = 3;
+const USER_DEFINED: u8 = 4;
+const BYTE: u8 = 6;
+
+/// SentencePiece's sign for a space.
+pub(super) const SPACE: char = '\u{2581}';
+
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    /// A token's place in the set is its id.
+    texts: IndexSet<Box<str>>,
+    kinds: Vec<u8>,
+}
+
+impl Vocabulary {
+    /// Reads the vocabulary. Gemma's files write tokens of several spaces with plain spaces, where
+    /// its tokenizer looks for [`SPACE`].
+    pub(super) fn from_gguf(file: &Gguf, gemma: bool) -> Result<Self, GgufError> {
+        let key = "tokenizer.ggml.tokens";
+        let tokens = file.list(key, "a list of texts", |value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        })?;
+        let tokens = tokens.ok_or_else(|| GgufError::Missing {
+            what: "metadata entry",
+            name: key.to_owned(),
+        })?;
+        let key = "tokenizer.ggml.token_type";
+        let kinds = file.list(key, "a list of token types", |value| match value {
+            Value::I32(kind) => u8::try_from(*kind).ok(),
+            Value::U32(kind) => u8::try_from(*kind).ok(),
+            _ => None,
+        })?;
+        let mut kinds = kinds.unwrap_or_default();
+        kinds.resize(tokens.len(), 1);
+        let mut texts = IndexSet::with_capacity(tokens.len());
+        for (id, text) in tokens.iter().enumerate() {
+            let spaces = gemma && !text.is_empty() && text.bytes().all(|byte| byte == b' ');
+            let text = match spaces {
+                true => SPACE.to_string().repeat(text.len()).into(),
+                false => text.as_str().into(),
+            };
+            if spaces {
+                kinds[id] = 1;
+            }
+            if !texts.insert(text) {
+                // Only the first of two equal tokens can be the result of encoding; the other keeps
+                // its id. No text holds this one.
+                texts.insert(format!("\0{id}").into());
+            }
+        }
+        Ok(Self { texts, kinds })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub(super) fn id(&self, text: &str) -> Option<u32> {
+        self.texts.get_index_of(text).map(|id| id as u32)
+    }
+
+    /// The token's text; empty for an id that does not exist.
+    pub(super) fn text(&self, id: u32) -> &str {
+        self.texts.get_index(id as usize).map_or("", |text| text)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.texts.iter().zip(0..).map(|(text, id)| (&**text, id))
+    }
+
+    fn kind(&self, id: u32) -> u8 {
+        self.kinds.get(id as usize).copied().unwrap_or(CONTROL)
+    }
+
+    pub(super) fn is_control(&self, id: u32) -> bool {
+        self.kind(id) == CONTROL
+    }
+
+    pub(super) fn is_byte(&self, id: u32) -> bool {
+        self.kind(id) == BYTE
+    }
+
+    /// The id of a control token.
+    pub(super) fn control(&self, text: &str) -> Option<u32> {
+        self.id(text).filter(|&id| self.is_control(id))
+    }
+
+    /// The tokens that are found in a text before anything else.
+    pub(super) fn matched_whole(&self) -> impl Iterator<Item = (&str, u32)> {
+        let whole = |id| matches!(self.kind(id), CONTROL | USER_DEFINED);
+        self.iter().filter(move |(_, id)| whole(*id))
+    }
+
+    /// The id under `tokenizer.ggml.NAME`, if it is given.
+    pub(super) fn special_id(&self, file: &Gguf, name: &str) -> Result<Option<u32>, GgufError> {
+        let key = format!("tokenizer.ggml.{name}");
+        let id = file.integer(&key)?;
+        if id.is_some_and(|id| id as usize >= self.len()) {
+            let expected = "a token of the vocabulary";
+            return Err(GgufError::Metadata { key, expected });
+        }
+        Ok(id)
+    }
+}

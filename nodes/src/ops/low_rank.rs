@@ -1,0 +1,90 @@
+//! Low-rank adapters (LoRA), one for each row.
+
+use candle_core::{Result, Tensor};
+
+/// One adapted matrix: `y += (x · aᵀ) · bᵀ · scale`.
+#[derive(Debug, Clone)]
+pub struct LowRank {
+    /// `[r, k]`.
+    a: Tensor,
+    /// `[r, n]`: the transpose of PEFT's `lora_B`, multiplied by the scale.
+    b: Tensor,
+}
+
+impl LowRank {
+    /// From PEFT's `lora_A` (`[r, k]`), `lora_B` (`[n, r]`) and `alpha / r`.
+    ///
+    /// # Errors
+    /// The shapes do not fit together.
+    pub fn new(a: &Tensor, b: &Tensor, scale: f64) -> Result<Self> {
+        let ((r, _), (_, rank)) = (a.dims2()?, b.dims2()?);
+        if r != rank {
+            candle_core::bail!("an adapter with factors of rank {r} and {rank}");
+        }
+        let a = a.to_dtype(candle_core::DType::F32)?.contiguous()?;
+        let b = b.to_dtype(candle_core::DType::F32)?.t()?;
+        let b = (b.contiguous()? * scale)?;
+        Ok(Self { a, b })
+    }
+
+    /// Width of the input.
+    #[must_use]
+    pub fn in_features(&self) -> usize {
+        self.a.dims()[1]
+    }
+
+    /// Width of what is added.
+    #[must_use]
+    pub fn out_features(&self) -> usize {
+        self.b.dims()[1]
+    }
+
+    /// Bytes that it holds in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        4 * (self.a.elem_count() + self.b.elem_count())
+    }
+}
+
+/// Adds to each row of `y` what its adapter makes of the same row of `x`.
+///
+/// `x` is `[m, k]`; `y` is `[m, n]`, of which the adapters change the columns from `first` on (a
+/// fused QKV has its value part behind the keys); `rows[i]` is the adapter of row `i`, or none.
+///
+/// # Errors
+/// Shapes do not fit.
+pub fn add_low_rank(
+    y: &Tensor,
+    first: usize,
+    x: &Tensor,
+    rows: &[Option<&LowRank>],
+) -> Result<Tensor> {
+    let ((m, n), (xm, k)) = (y.dims2()?, x.dims2()?);
+    if xm != m || rows.len() != m {
+        candle_core::bail!("{m} rows, {xm} inputs and {} adapters", rows.len());
+    }
+    for adapter in rows.iter().flatten() {
+        if adapter.in_features() != k || first + adapter.out_features() > n {
+            candle_core::bail!("an adapter does not fit {:?} at {first}", y.shape());
+        }
+    }
+    if rows.iter().all(Option::is_none) {
+        return Ok(y.clone());
+    }
+    let mut out = Vec::with_capacity(m);
+    for (i, adapter) in rows.iter().enumerate() {
+        let row = y.narrow(0, i, 1)?;
+        let Some(adapter) = adapter else {
+            out.push(row);
+            continue;
+        };
+        let width = adapter.out_features();
+        let change = x.narrow(0, i, 1)?.matmul(&adapter.a.t()?)?;
+        let change = change.matmul(&adapter.b)?;
+        let changed = (row.narrow(1, first, width)? + change)?;
+        let after = first + width;
+        let (head, tail) = (row.narrow(1, 0, first)?, row.narrow(1, after, n - after)?);
+        out.push(Tensor::cat(&[head, changed, tail], 1)?);
+    }
+    Tensor::cat(&out, 0)
+}

@@ -1,0 +1,119 @@
+//! Rotary position embedding: pairs of values are turned by an angle that grows with the position.
+
+use candle_core::{Device, Result, Tensor};
+
+/// Which values form a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeLayout {
+    /// Value `i` with value `i + dim / 2` (NeoX: Gemma, Qwen, transformers' Llama).
+    Halves,
+    /// Value `2i` with value `2i + 1` (GGUF files of the Llama family).
+    Interleaved,
+}
+
+/// How a model turns its heads.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    /// How many of a head's values are turned, from the first; even. The rest stay as they are.
+    pub dim: usize,
+    /// The frequency base, such as 10 000.
+    pub base: f64,
+    /// What positions are multiplied by; 1 without linear scaling, 1/8 for a factor of 8.
+    pub scale: f64,
+    /// Divisors of the `dim / 2` frequencies (`rope_freqs.weight` of Llama 3); none: all 1.
+    pub factors: Option<Vec<f32>>,
+    /// Which values form a pair.
+    pub layout: RopeLayout,
+}
+
+impl Rope {
+    /// The plain rotation over `dim` values of every head.
+    #[must_use]
+    pub fn new(dim: usize, base: f64, layout: RopeLayout) -> Self {
+        Self {
+            dim,
+            base,
+            scale: 1.0,
+            factors: None,
+            layout,
+        }
+    }
+
+    /// The angle of pair `i` at a position.
+    fn angle(&self, position: u32, i: usize) -> f64 {
+        let frequency = self.base.powf(-2.0 * i as f64 / self.dim as f64);
+        let factor = self.factors.as_ref().map_or(1.0, |f| f64::from(f[i]));
+        f64::from(position) * self.scale * frequency / factor
+    }
+}
+
+/// Cosines and sines for the rows of one forward, made once and used by every layer.
+#[derive(Debug, Clone)]
+pub struct RopeTable {
+    /// `[m, dim / 2]` each.
+    cos: Tensor,
+    sin: Tensor,
+    layout: RopeLayout,
+}
+
+impl RopeTable {
+    /// The table for rows at these positions.
+    ///
+    /// # Errors
+    /// `dim` is odd, or there are not `dim / 2` factors.
+    pub fn new(rope: &Rope, positions: &[u32], device: &Device) -> Result<Self> {
+        let half = rope.dim / 2;
+        if rope.dim % 2 != 0 || rope.factors.as_ref().is_some_and(|f| f.len() != half) {
+            candle_core::bail!("rotary positions need an even width and as many factors as pairs");
+        }
+        let mut cos = Vec::with_capacity(positions.len() * half);
+        let mut sin = Vec::with_capacity(positions.len() * half);
+        for &position in positions {
+            for i in 0..half {
+                let (s, c) = rope.angle(position, i).sin_cos();
+                cos.push(c as f32);
+                sin.push(s as f32);
+            }
+        }
+        let shape = (positions.len(), half);
+        Ok(Self {
+            cos: Tensor::from_vec(cos, shape, device)?,
+            sin: Tensor::from_vec(sin, shape, device)?,
+            layout: rope.layout,
+        })
+    }
+
+    /// Turns every head of `x` (`[m, heads * head_dim]`, row `i` at the table's position `i`).
+    ///
+    /// # Errors
+    /// `x` has other rows than the table, or heads narrower than `dim`.
+    pub fn apply(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
+        let (m, width) = x.dims2()?;
+        let (rows, half) = self.cos.dims2()?;
+        if rows != m || head_dim < 2 * half || width % head_dim != 0 {
+            candle_core::bail!(
+                "a table of {rows} rows and {half} pairs does not fit {:?} with heads of {head_dim}",
+                x.shape()
+            );
+        }
+        if m == 0 {
+            return Ok(x.clone());
+        }
+        let heads = x.reshape((1, m, width / head_dim, head_dim))?;
+        let turned = heads.narrow(3, 0, 2 * half)?.contiguous()?;
+        let turned = match self.layout {
+            RopeLayout::Halves => candle_nn::rotary_emb::rope_thd(&turned, &self.cos, &self.sin)?,
+            RopeLayout::Interleaved => {
+                let turned = turned.transpose(1, 2)?.contiguous()?;
+                let turned = candle_nn::rotary_emb::rope_i(&turned, &self.cos, &self.sin)?;
+                turned.transpose(1, 2)?.contiguous()?
+            }
+        };
+        let rest = head_dim - 2 * half;
+        let all = match rest {
+            0 => turned,
+            _ => Tensor::cat(&[&turned, &heads.narrow(3, 2 * half, rest)?], 3)?,
+        };
+        all.reshape((m, width))
+    }
+}

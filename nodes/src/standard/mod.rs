@@ -1,0 +1,306 @@
+//! The catalog of the real engine: models, indexes and adapters as a file declares them.
+//!
+//! What is declared once is loaded once and shared by every replica that needs it. A catalog can be
+//! made after another one and takes over what is declared the same, so that a reload loads only what
+//! changed.
+
+mod corpus;
+mod model;
+
+pub use corpus::{Corpus, CorpusError};
+pub use model::{ModelSummary, local_dimensions};
+
+use crate::{
+    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
+    compute::ComputePool,
+    generate::GenerateOptions,
+    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest},
+    model::Sequence,
+    source::Fetcher,
+};
+use futures::future::BoxFuture;
+use model::Declared;
+use schema::{IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::OnceCell;
+
+/// Builds nodes on the models and indexes of one file.
+pub struct StandardCatalog {
+    models: HashMap<Name, Arc<Declared>>,
+    indexes: HashMap<Name, Arc<DeclaredIndex>>,
+    base_dir: PathBuf,
+}
+
+struct DeclaredIndex {
+    decl: IndexDecl,
+    open: OnceCell<Index>,
+}
+
+impl StandardCatalog {
+    /// A catalog of what is declared; nothing is loaded yet. Paths are relative to `base_dir`. What
+    /// `before` has loaded and is declared the same is taken over.
+    pub fn new(
+        models: &[ModelDecl],
+        indexes: &[IndexDecl],
+        base_dir: &Path,
+        fetcher: &Arc<Fetcher>,
+        before: Option<&StandardCatalog>,
+    ) -> Self {
+        let declare_model = |decl: &ModelDecl| {
+            let known = before.and_then(|before| before.models.get(&decl.id.value));
+            let same = known.filter(|known| known.decl == *decl);
+            let model = match same {
+                Some(same) => Arc::clone(same),
+                None => Arc::new(Declared::new(decl.clone(), base_dir, Arc::clone(fetcher))),
+            };
+            (decl.id.value.clone(), model)
+        };
+        let declare_index = |decl: &IndexDecl| {
+            let known = before.and_then(|before| before.indexes.get(&decl.id.value));
+            let same = known.filter(|known| known.decl == *decl);
+            let index = same.cloned().unwrap_or_else(|| {
+                Arc::new(DeclaredIndex {
+                    decl: decl.clone(),
+                    open: OnceCell::new(),
+                })
+            });
+            (decl.id.value.clone(), index)
+        };
+        Self {
+            models: models.iter().map(declare_model).collect(),
+            indexes: indexes.iter().map(declare_index).collect(),
+            base_dir: base_dir.to_owned(),
+        }
+    }
+
+    /// Fetches the files of a model, if they are not here, and loads none of them.
+    ///
+    /// # Errors
+    /// What each of its sources said.
+    pub async fn fetch(&self, model: &str) -> Result<PathBuf, NodeError> {
+        self.model(model)?.fetch().await
+    }
+
+    /// What is loaded, for people.
+    pub fn summary(&self) -> Vec<ModelSummary> {
+        let loaded = self.models.values().filter_map(|model| model.summary());
+        let mut loaded: Vec<_> = loaded.collect();
+        loaded.sort_by(|one, other| one.model.cmp(&other.model));
+        loaded
+    }
+
+    /// The names of the indexes that are declared with documents to build them from, and are not
+    /// there yet.
+    pub fn missing_indexes(&self) -> Vec<Name> {
+        let mut missing: Vec<_> = self
+            .indexes
+            .values()
+            .filter(|index| index.decl.from.is_some())
+            .filter(|index| folder(&index.decl, &self.base_dir).is_some_and(|path| !Index::exists(&path)))
+            .map(|index| index.decl.id.value.clone())
+            .collect();
+        missing.sort();
+        missing
+    }
+
+    /// Puts documents into an index, which is made if it is not there; without `data`, those that
+    /// its declaration names. Vectors are computed on `threads` threads; `progress` is told how many
+    /// documents are done of how many.
+    ///
+    /// # Errors
+    /// The documents cannot be read, the model cannot be had, or another process is writing.
+    pub async fn fill(
+        &self,
+        index: &str,
+        data: &[PathBuf],
+        build: Build,
+        threads: usize,
+        progress: impl FnMut(usize, usize) + Send + 'static,
+    ) -> Result<Built, NodeError> {
+        let declared = self.index(index)?;
+        let from = declared.decl.from.as_ref().map(|from| self.base_dir.join(from.expose()));
+        let data = match data {
+            [] => from.into_iter().collect(),
+            data => data.to_vec(),
+        };
+        let corpus = Corpus::find(&data).map_err(|error| NodeError::because("failed to read the documents", error))?;
+        let encoder = match &declared.decl.model {
+            Some(model) => Some(self.model(model.as_str())?.encoder().await?),
+            None => None,
+        };
+        let made_with = declared.decl.model.as_ref().map(|model| EmbeddedBy {
+            name: model.as_str().to_owned(),
+            digest: None,
+        });
+        let dimensions = encoder.as_ref().map(|encoder| encoder.dimensions());
+        let index = self.open_or_create(&declared, dimensions, made_with).await?;
+        let fill = move || {
+            let embed = |texts: &[&str]| {
+                let Some(encoder) = &encoder else {
+                    return Err(NodeError::failed("the index has vectors and names no model"));
+                };
+                let read = |text: &&str| {
+                    let tokens = encoder.tokenize().text(text).map_err(|error| NodeError::invalid(error.to_string()))?;
+                    Ok(Sequence { tokens, adapter: None })
+                };
+                let sequences: Vec<_> = texts.iter().map(read).collect::<Result<_, NodeError>>()?;
+                let vectors = encoder.embed(&sequences);
+                let vectors = vectors.map_err(|error| NodeError::because("failed to embed", error))?;
+                Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
+            };
+            let total = corpus.len();
+            let run = || build.run(&index, corpus.records(), total, embed, progress);
+            ComputePool::new(threads).install(run)
+        };
+        Ok(blocking(fill).await??)
+    }
+
+    /// Deletes documents of an index and says how many there are left.
+    ///
+    /// # Errors
+    /// There is no such index, or another process is writing.
+    pub async fn delete(&self, index: &str, ids: Vec<String>) -> Result<u64, NodeError> {
+        let index = self.open(self.index(index)?.as_ref()).await?;
+        let delete = move || -> Result<u64, IndexError> {
+            let mut writer = index.writer()?;
+            for id in &ids {
+                writer.delete(id);
+            }
+            Ok(writer.finish()?.documents)
+        };
+        Ok(blocking(delete).await??)
+    }
+
+    fn model(&self, name: &str) -> Result<Arc<Declared>, NodeError> {
+        // The check has resolved every name of the file; others come from the command line.
+        let model = self.models.get(name).cloned();
+        model.ok_or_else(|| not_declared("model", name))
+    }
+
+    fn index(&self, name: &str) -> Result<Arc<DeclaredIndex>, NodeError> {
+        let index = self.indexes.get(name).cloned();
+        index.ok_or_else(|| not_declared("index", name))
+    }
+
+    /// An index that is there already.
+    async fn open(&self, declared: &DeclaredIndex) -> Result<Index, NodeError> {
+        let path = self.embedded(&declared.decl)?;
+        let open = move || Index::open(&path);
+        let index = declared.open.get_or_try_init(|| async { Ok::<_, NodeError>(blocking(open).await??) });
+        index.await.cloned()
+    }
+
+    async fn open_or_create(
+        &self,
+        declared: &DeclaredIndex,
+        dimensions: Option<usize>,
+        model: Option<EmbeddedBy>,
+    ) -> Result<Index, NodeError> {
+        let path = self.embedded(&declared.decl)?;
+        if !Index::exists(&path) {
+            let manifest = Manifest::new(dimensions, model);
+            blocking(move || Index::create(&path, &manifest)).await??;
+        }
+        self.open(declared).await
+    }
+
+    fn embedded(&self, decl: &IndexDecl) -> Result<PathBuf, NodeError> {
+        folder(decl, &self.base_dir)
+            .ok_or_else(|| NodeError::failed(format!("index `{}` is not on this machine", *decl.id)))
+    }
+
+    async fn node(&self, order: Order<'_>) -> Result<Arc<dyn Node>, NodeError> {
+        let threads = (order.resources.cpu.ceil() as usize).max(1);
+        match order.work {
+            Work::Embed(work) => {
+                let model = self.local(&work.backend)?;
+                let embed = Embed::new(model.encoder().await?, model.adapters().await?);
+                Ok(Arc::new(OnThread::spawn("embed", threads, embed)?))
+            }
+            Work::Rerank(work) => {
+                let model = self.local(&work.backend)?;
+                let rerank = Rerank::new(model.encoder().await?, model.adapters().await?);
+                Ok(Arc::new(OnThread::spawn("rerank", threads, rerank)?))
+            }
+            Work::Generate(work) => {
+                let model = self.local(&work.backend)?;
+                let options = GenerateOptions {
+                    threads,
+                    max_context: model.max_tokens(),
+                    ..GenerateOptions::default()
+                };
+                let (language, adapters) = (model.decoder().await?, model.adapters().await?);
+                Ok(Arc::new(Generate::start("generate", language, adapters, &options)?))
+            }
+            Work::Search(work) => {
+                let index = self.open(self.index(work.index.as_str())?.as_ref()).await?;
+                let cpus = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+                Ok(Arc::new(Search::new(index, cpus)))
+            }
+            Work::Split(work) => Ok(Arc::new(Split::new(work))),
+            other => Err(NodeError::failed(format!("{} nodes are not built yet", other.kind().name()))),
+        }
+    }
+
+    fn local(&self, backend: &Backend) -> Result<Arc<Declared>, NodeError> {
+        match backend {
+            Backend::Local(local) => self.model(local.model.as_str()),
+            Backend::Remote(_) => Err(NodeError::failed("endpoints are not built yet")),
+        }
+    }
+}
+
+impl Catalog for StandardCatalog {
+    fn build<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Arc<dyn Node>, NodeError>> {
+        Box::pin(async move {
+            let node = self.node(order).await?;
+            warm(order.work, Arc::clone(&node)).await?;
+            Ok(node)
+        })
+    }
+}
+
+/// Lets a model run once before requests come, so that none of them pays for first touches of
+/// memory.
+async fn warm(work: &Work, node: Arc<dyn Node>) -> Result<(), NodeError> {
+    let Work::Embed(work) = work else {
+        return Ok(());
+    };
+    if let Backend::Local(local) = &work.backend && local.adapter.is_some() {
+        return Ok(());
+    }
+    let sample = Input {
+        arguments: [("text", crate::Value::text("warm"))].into_iter().collect(),
+        context: crate::Context::default(),
+    };
+    for result in node.run(vec![sample]).await {
+        result?;
+    }
+    Ok(())
+}
+
+fn not_declared(what: &'static str, name: &str) -> NodeError {
+    NodeError::NotFound {
+        what,
+        name: name.to_owned(),
+    }
+}
+
+/// The folder of an index on this machine.
+fn folder(decl: &IndexDecl, base_dir: &Path) -> Option<PathBuf> {
+    match &decl.backend {
+        IndexBackend::Embedded { path } => Some(base_dir.join(path.expose())),
+        _ => None,
+    }
+}
+
+/// Runs work that computes or waits for a disk on a thread that may be blocked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NodeError> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| NodeError::because("work ended early", error))
+}

@@ -1,0 +1,227 @@
+//! A declared model: fetched once, loaded once, shared.
+
+use super::blocking;
+use crate::{
+    NodeError,
+    adapter::{Adapters, NoAdapters},
+    model::{Encoder, EncoderOptions, decoder::LanguageModel},
+    ops::WeightType,
+    source::{Fetcher, Settings, Silent},
+};
+use candle_core::Device;
+use futures::future::BoxFuture;
+use schema::ModelDecl;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::OnceCell, time::Instant};
+
+/// A model as declared, and what is loaded of it.
+pub struct Declared {
+    pub decl: ModelDecl,
+    base_dir: PathBuf,
+    fetcher: Arc<Fetcher>,
+    loaded: OnceCell<Loading>,
+    adapters: OnceCell<Arc<dyn Adapters>>,
+}
+
+/// A model in memory.
+#[derive(Clone)]
+pub enum Loaded {
+    Encoder(Encoder),
+    Decoder(Arc<LanguageModel>),
+}
+
+struct Loading {
+    model: Loaded,
+    took: Duration,
+    bytes: u64,
+}
+
+/// What a person wants to know of a loaded model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSummary {
+    /// Its name in the file.
+    pub model: String,
+    /// What it does.
+    pub family: &'static str,
+    /// The size of its weights on disk.
+    pub bytes: u64,
+    /// How long it took to load, once its files were there.
+    pub took: Duration,
+}
+
+impl Declared {
+    pub fn new(decl: ModelDecl, base_dir: &Path, fetcher: Arc<Fetcher>) -> Self {
+        Self {
+            decl,
+            base_dir: base_dir.to_owned(),
+            fetcher,
+            loaded: OnceCell::new(),
+            adapters: OnceCell::new(),
+        }
+    }
+
+    pub fn max_tokens(&self) -> Option<usize> {
+        self.decl.max_tokens.as_ref().map(|most| most.value as usize)
+    }
+
+    pub async fn fetch(&self) -> Result<PathBuf, NodeError> {
+        let sources: Vec<_> = self.decl.sources.iter().map(|source| &source.value).collect();
+        match self.fetcher.fetch(sources).await {
+            Ok(files) => Ok(files.path),
+            Err(error) => {
+                let reason = format!("failed to fetch model `{}`", *self.decl.id);
+                Err(NodeError::because(reason, error))
+            }
+        }
+    }
+
+    pub async fn encoder(self: &Arc<Self>) -> Result<Encoder, NodeError> {
+        match self.load().await? {
+            Loaded::Encoder(encoder) => Ok(encoder),
+            Loaded::Decoder(_) => Err(self.wrong_family("a decoder, which generates", "an encoder")),
+        }
+    }
+
+    pub async fn decoder(self: &Arc<Self>) -> Result<Arc<LanguageModel>, NodeError> {
+        match self.load().await? {
+            Loaded::Decoder(decoder) => Ok(decoder),
+            Loaded::Encoder(_) => Err(self.wrong_family("an encoder, which embeds and reranks", "a decoder")),
+        }
+    }
+
+    /// Where items find the adapters of this model.
+    pub async fn adapters(self: &Arc<Self>) -> Result<Arc<dyn Adapters>, NodeError> {
+        let Some(set) = &self.decl.adapters else {
+            return Ok(Arc::new(NoAdapters));
+        };
+        let base = match self.load().await? {
+            Loaded::Encoder(encoder) => encoder.base().clone(),
+            Loaded::Decoder(decoder) => decoder.decoder.adapter_base(),
+        };
+        let folder = self.base_dir.join(set.path.expose());
+        let adapters = self.adapters.get_or_try_init(|| async {
+            interim(&folder, base)
+        });
+        adapters.await.cloned()
+    }
+
+    pub fn summary(&self) -> Option<ModelSummary> {
+        let loading = self.loaded.get()?;
+        Some(ModelSummary {
+            model: self.decl.id.as_str().to_owned(),
+            family: match &loading.model {
+                Loaded::Encoder(_) => "encoder",
+                Loaded::Decoder(_) => "decoder",
+            },
+            bytes: loading.bytes,
+            took: loading.took,
+        })
+    }
+
+    fn wrong_family(&self, is: &str, wanted: &str) -> NodeError {
+        NodeError::failed(format!("model `{}` is {is}; this node needs {wanted}", *self.decl.id))
+    }
+
+    async fn load(self: &Arc<Self>) -> Result<Loaded, NodeError> {
+        let load = Arc::clone(self).load_now();
+        Ok(self.loaded.get_or_try_init(|| load).await?.model.clone())
+    }
+
+    fn load_now(self: Arc<Self>) -> BoxFuture<'static, Result<Loading, NodeError>> {
+        Box::pin(async move {
+            let path = self.fetch().await?;
+            let start = Instant::now();
+            let bytes = size(&path);
+            let model = blocking(move || load(&self.decl, &path)).await??;
+            Ok(Loading {
+                model,
+                took: start.elapsed(),
+                bytes,
+            })
+        })
+    }
+}
+
+/// Loads an encoder from a folder, a decoder from a file.
+fn load(decl: &ModelDecl, path: &Path) -> Result<Loaded, NodeError> {
+    let id = decl.id.as_str();
+    let device = device(&decl.device)?;
+    if path.is_file() {
+        if decl.dtype.value == "int8" {
+            let reason = format!("model `{id}`: a GGUF file brings its own number types; leave `dtype` out");
+            return Err(NodeError::failed(reason));
+        }
+        let model = LanguageModel::load(path, &device);
+        let model = model.map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
+        return Ok(Loaded::Decoder(Arc::new(model)));
+    }
+    let options = EncoderOptions {
+        max_tokens: decl.max_tokens.as_ref().map(|most| most.value as usize),
+        weights: match decl.dtype.value.as_str() {
+            "int8" => WeightType::Int8,
+            _ => WeightType::F32,
+        },
+        device,
+    };
+    let encoder = Encoder::load(path, &options);
+    let encoder = encoder.map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
+    Ok(Loaded::Encoder(encoder))
+}
+
+/// `cpu`, or `cuda:N` in an engine that was built for it.
+fn device(name: &str) -> Result<Device, NodeError> {
+    let Some(ordinal) = name.strip_prefix("cuda:") else {
+        return Ok(Device::Cpu);
+    };
+    let ordinal = ordinal.parse().map_err(|_| NodeError::failed(format!("no device {name:?}")))?;
+    Device::new_cuda(ordinal)
+        .map_err(|error| NodeError::because(format!("device {name:?} is not available"), error))
+}
+
+/// The size of the vectors of a declared encoder, as far as its files are on this machine already.
+/// Loads and fetches nothing.
+pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path) -> Option<usize> {
+    let mut settings = Settings::from_environment();
+    settings.offline = true;
+    base_dir.clone_into(&mut settings.base_dir);
+    let fetcher = Fetcher::new(settings, Arc::new(Silent));
+    let sources = decl.sources.iter().map(|source| &source.value);
+    let folder = fetcher.fetch_blocking(sources).ok()?.path;
+    let config = std::fs::read(folder.join("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
+    usize::try_from(config["hidden_size"].as_u64()?).ok()
+}
+
+/// Bytes of a file, or of the weights in a folder.
+fn size(path: &Path) -> u64 {
+    let of = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+    if path.is_file() {
+        return of(path);
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path());
+    files
+        .filter(|file| file.extension().is_some_and(|kind| kind == "safetensors"))
+        .map(|file| of(&file))
+        .sum()
+}
+
+fn interim(folder: &Path, base: crate::adapter::Base) -> Result<Arc<dyn Adapters>, NodeError> {
+    struct Interim(PathBuf, crate::adapter::Base, std::sync::Mutex<std::collections::HashMap<String, Arc<crate::adapter::Adapter>>>);
+    impl Adapters for Interim {
+        fn get(&self, name: &str) -> Result<Arc<crate::adapter::Adapter>, NodeError> {
+            let mut map = self.2.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(a) = map.get(name) { return Ok(a.clone()); }
+            let folder = self.0.join(name);
+            if !folder.is_dir() { return Err(NodeError::NotFound { what: "adapter", name: name.to_owned() }); }
+            let a = Arc::new(crate::adapter::Adapter::load(name, &folder, &self.1).map_err(|e| NodeError::because("failed to load adapter", e))?);
+            map.insert(name.to_owned(), a.clone());
+            Ok(a)
+        }
+    }
+    Ok(Arc::new(Interim(folder.to_owned(), base, Default::default())))
+}
