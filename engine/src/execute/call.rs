@@ -9,6 +9,7 @@ use super::{
 use crate::pool::Pool;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use nodes::{Arguments, Context, Input, NodeError, TextStream, Value};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use tokio::{
     sync::mpsc,
@@ -16,6 +17,10 @@ use tokio::{
 };
 
 /// What a node's turn needs of the replicas.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a turn is moved once, into its future; a box would cost an allocation a hop"
+)]
 pub(super) enum Turn<'g> {
     /// Nothing: this is the result, or it is skipped.
     Settled(Option<Value>),
@@ -27,10 +32,17 @@ pub(super) enum Turn<'g> {
 
 /// A question to a pool.
 pub(super) struct Ask<'g> {
-    node: &'g Node,
     pool: &'g Pool,
     input: Input,
-    deltas: Option<mpsc::Sender<Delta>>,
+    flow: Option<Flow>,
+}
+
+/// Where the pieces of a node's text go.
+pub(super) struct Flow {
+    /// The way to whoever reads the answer.
+    pub(super) deltas: mpsc::Sender<Delta>,
+    /// The fields that the text is.
+    pub(super) fields: SmallVec<[Arc<str>; 2]>,
 }
 
 /// A question to a pool for each element of a list.
@@ -55,24 +67,21 @@ impl Node {
         &self,
         scope: &Scope,
         context: &Context,
-        deltas: Option<&mpsc::Sender<Delta>>,
+        flow: Option<Flow>,
     ) -> Result<Turn<'_>, NodeError> {
-        let view = View { scope, item: None };
-        if let Some(when) = &self.when
-            && !is_true(&when.evaluate(view)?)
-        {
+        if !self.is_wanted(scope)? {
             return Ok(Turn::Settled(None));
         }
+        let view = View { scope, item: None };
         match (&self.each, &self.action) {
             (None, Action::Ask(pool)) => Ok(match self.arguments(view)? {
                 Some(arguments) => Turn::One(Ask {
-                    node: self,
                     pool,
                     input: Input {
                         arguments,
                         context: context.clone(),
                     },
-                    deltas: deltas.filter(|_| !self.fields.is_empty()).cloned(),
+                    flow,
                 }),
                 None => Turn::Settled(None),
             }),
@@ -109,6 +118,15 @@ impl Node {
                 let results: Result<Arc<[Value]>, _> = results.collect();
                 Ok(Turn::Settled(Some(Value::List(results?))))
             }
+        }
+    }
+
+    /// Whether its `when` is true, or it has none.
+    pub(super) fn is_wanted(&self, scope: &Scope) -> Result<bool, NodeError> {
+        let view = View { scope, item: None };
+        match &self.when {
+            Some(when) => Ok(is_true(&when.evaluate(view)?)),
+            None => Ok(true),
         }
     }
 
@@ -208,7 +226,7 @@ impl Ask<'_> {
     pub(super) async fn answer(self) -> Result<Value, NodeError> {
         let begun = Instant::now();
         let value = self.pool.answer(self.input).await?;
-        whole(value, self.node, self.pool, begun, self.deltas.as_ref()).await
+        whole(value, self.pool, begun, self.flow.as_ref()).await
     }
 }
 
@@ -235,22 +253,21 @@ impl AskEach<'_> {
             context: self.context.clone(),
         };
         let value = self.pool.answer(input).await?;
-        whole(value, self.node, self.pool, begun, None).await
+        whole(value, self.pool, begun, None).await
     }
 }
 
 /// The value itself, or the whole text if it is one that is being made, within the node's timeout.
 async fn whole(
     value: Value,
-    node: &Node,
     pool: &Pool,
     begun: Instant,
-    deltas: Option<&mpsc::Sender<Delta>>,
+    flow: Option<&Flow>,
 ) -> Result<Value, NodeError> {
     let Value::Stream(text) = value else {
         return Ok(value);
     };
-    let text = read(text, node, pool, begun, deltas);
+    let text = read(text, pool, begun, flow);
     match pool.timeout() {
         Some(after) => timeout_at(begun + after, text)
             .await
@@ -261,10 +278,9 @@ async fn whole(
 
 async fn read(
     mut stream: TextStream,
-    node: &Node,
     pool: &Pool,
     begun: Instant,
-    deltas: Option<&mpsc::Sender<Delta>>,
+    flow: Option<&Flow>,
 ) -> Result<Value, NodeError> {
     let metrics = pool.metrics();
     let mut text = String::new();
@@ -277,14 +293,14 @@ async fn read(
             Some(last) => metrics.inter_token.observe((now - last).as_secs_f64()),
         }
         text.push_str(&piece);
-        if let Some(deltas) = deltas {
-            for field in &node.fields {
+        if let Some(flow) = flow {
+            for field in &flow.fields {
                 let delta = Delta {
                     field: Arc::clone(field),
                     text: Arc::clone(&piece),
                 };
                 // A client that is gone drops this whole request; there is nothing to do here.
-                let _ = deltas.send(delta).await;
+                let _ = flow.deltas.send(delta).await;
             }
         }
     }

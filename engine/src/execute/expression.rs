@@ -270,14 +270,24 @@ mod tests {
 
     #[test]
     fn native_expressions_keep_types() {
-        check("input.n * 2", true, expect![""]);
-        check("input.tags | reverse | list", true, expect![""]);
-        check("input.name | upper", true, expect![""]);
-        check("input.n > 2 and 'b' in input.tags", true, expect![""]);
-        check("input.name if input.n > 5", true, expect![""]);
-        check("header.x_lora | default('qa')", true, expect![""]);
-        check("input.off | default(4)", true, expect![""]);
-        check("input | json", true, expect![""]);
+        check("input.n * 2", true, expect!["6"]);
+        check(
+            "input.tags | reverse | list",
+            true,
+            expect![[r#"["b","a"]"#]],
+        );
+        check("input.name | upper", true, expect![[r#""ADA""#]]);
+        check("input.n > 2 and 'b' in input.tags", true, expect!["true"]);
+        check("input.name if input.n > 5", true, expect!["null"]);
+        check("header.x_lora | default('qa')", true, expect![[r#""qa""#]]);
+        check("input.off | default(4)", true, expect!["4"]);
+        check(
+            "input | json",
+            true,
+            expect![[
+                r#""{\"name\": \"Ada\", \"n\": 3, \"tags\": [\"a\", \"b\"], \"off\": null}""#
+            ]],
+        );
     }
 
     #[test]
@@ -285,18 +295,42 @@ mod tests {
         check(
             "{% for tag in input.tags %}[{{ tag }}]{% endfor %} {{ input.name }}\n",
             false,
-            expect![""],
+            expect![[r#""[a][b] Ada\n""#]],
         );
-        check("<{{ input.name }}>", false, expect![""]);
+        check("<{{ input.name }}>", false, expect![[r#""<Ada>""#]]);
     }
 
     #[test]
     fn what_is_missing_is_an_error() {
-        check("input.nothing", true, expect![""]);
-        check("input.nothing.more | upper", true, expect![""]);
-        check("Hello {{ input.nothing }}", false, expect![""]);
-        check("Hello {{ header.x_other }}", false, expect![""]);
-        check("input.name | int", true, expect![""]);
+        check(
+            "input.nothing",
+            true,
+            expect![
+                "error: `input.nothing` cannot be evaluated: undefined value: the expression is undefined"
+            ],
+        );
+        check(
+            "input.nothing.more | upper",
+            true,
+            expect!["error: `input.nothing.more | upper` cannot be evaluated: undefined value"],
+        );
+        check(
+            "Hello {{ input.nothing }}",
+            false,
+            expect!["error: `Hello {{ input.nothing }}` cannot be evaluated: undefined value"],
+        );
+        check(
+            "Hello {{ header.x_other }}",
+            false,
+            expect!["error: `Hello {{ header.x_other }}` cannot be evaluated: undefined value"],
+        );
+        check(
+            "input.name | int",
+            true,
+            expect![
+                "error: `input.name | int` cannot be evaluated: invalid operation: invalid float literal"
+            ],
+        );
     }
 
     #[test]
@@ -304,13 +338,19 @@ mod tests {
         check(
             "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
             false,
-            expect![""],
+            expect![
+                "error: `{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}` cannot be evaluated: it takes more than 1000000 steps"
+            ],
         );
-        check("{{ 'abcdefgh' * 2000000 }}", false, expect![""]);
+        check(
+            "{{ 'abcdefgh' * 2000000 }}",
+            false,
+            expect!["error: a text has more than 8388608 bytes"],
+        );
         check(
             "{% for a in range(2000) %}{{ 'abcdefgh' * 1000 }}{% endfor %}",
             false,
-            expect![""],
+            expect!["error: a text has more than 8388608 bytes"],
         );
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) fallback: Option<Compiled>,
     /// The fields of the answer to which its text goes piece by piece.
     pub(super) fields: Vec<Arc<str>>,
+    /// The merges whose result its text may be, where that result goes to fields of the answer.
+    pub(super) merges: Vec<NodeIx>,
 }
 
 #[derive(Debug)]
@@ -153,7 +155,10 @@ impl Node {
             Some(BoundFallback::Value(value)) => Some(Compiled::new(value)?),
             _ => None,
         };
-        let ports: Result<Vec<_>, _> = node.ports.iter().map(Port::new).collect();
+        // What the kind itself can take: the check may have settled on one of several types.
+        let kinds = node.decl.work.ports().into_iter().map(|port| port.accepts);
+        let ports = node.ports.iter().zip(kinds);
+        let ports: Result<Vec<_>, _> = ports.map(|(port, kind)| Port::new(port, kind)).collect();
         let id = node.decl.id.value.as_str();
         Ok(Self {
             id: id.into(),
@@ -164,15 +169,16 @@ impl Node {
             each: each.transpose()?,
             fallback,
             fields: fields(graph, ix, node),
+            merges: merges(graph, ix),
         })
     }
 }
 
 impl Port {
-    fn new(port: &Bound) -> Result<Self, NodeError> {
+    fn new(port: &Bound, accepts: Type) -> Result<Self, NodeError> {
         Ok(Self {
             name: Arc::clone(&port.port),
-            accepts: port.accepts.clone(),
+            accepts,
             required: port.required,
             value: Compiled::new(&port.expression)?,
         })
@@ -213,20 +219,31 @@ impl Cases {
     }
 }
 
-/// The output fields that are this node's text as it is.
+/// The output fields that are this node's result as it is.
 fn fields(graph: &Graph, ix: NodeIx, node: &GraphNode) -> Vec<Arc<str>> {
-    if node.decl.work.is_inline() || node.each.is_some() {
+    let is_merge = !node.from.is_empty();
+    if (node.decl.work.is_inline() && !is_merge) || node.each.is_some() {
         return Vec::new();
     }
     let is_it = |expression: &Expression| {
         matches!(expression, Expression::Path(path)
             if path.root == Root::Node(ix) && path.steps.is_empty())
     };
-    let fields = graph
-        .output()
-        .iter()
-        .filter(|field| is_it(&field.expression));
+    let outputs = graph.output().iter();
+    let fields = outputs.filter(|field| is_it(&field.expression));
     fields.map(|field| Arc::clone(&field.name)).collect()
+}
+
+/// The merges that always run, may yield this node's result, and are shown as they are.
+fn merges(graph: &Graph, ix: NodeIx) -> Vec<NodeIx> {
+    let shows = |(merge, node): &(NodeIx, &GraphNode)| {
+        node.from.contains(&ix) && node.when.is_none() && !fields(graph, *merge, node).is_empty()
+    };
+    graph
+        .nodes()
+        .filter(shows)
+        .map(|(merge, _)| merge)
+        .collect()
 }
 
 fn expressions(graph: &Graph) -> impl Iterator<Item = &Expression> {

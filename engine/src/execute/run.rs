@@ -2,7 +2,7 @@
 
 use super::{
     Delta, RequestError,
-    call::Turn,
+    call::{Flow, Turn},
     prepared::{Action, Prepared},
     scope::{Scope, View},
 };
@@ -25,6 +25,8 @@ pub struct Request {
     pub headers: Value,
     /// Whom it is for, and by when.
     pub context: Context,
+    /// How long it was given in all, for the error that says that this was not enough.
+    pub allowed: Option<Duration>,
     /// Where pieces of texts go as they are made; without one they are only put together.
     pub deltas: Option<mpsc::Sender<Delta>>,
 }
@@ -55,6 +57,7 @@ impl Prepared {
                 headers: request.headers,
                 results: SmallVec::from_elem(Value::None, self.nodes.len()),
             },
+            skipped: SmallVec::from_elem(false, self.nodes.len()),
             ready: Ready::new(),
             timings: SmallVec::new(),
         };
@@ -66,7 +69,7 @@ impl Prepared {
             graph: Arc::clone(&self.id),
             node: asked.first().map(|ix| Arc::clone(self.node_id(*ix))),
             error: NodeError::Timeout {
-                after: begun.elapsed(),
+                after: request.allowed.unwrap_or_else(|| begun.elapsed()),
             },
         };
         state.ready = state.walk.start();
@@ -76,7 +79,8 @@ impl Prepared {
                     state.merge(ix, from)?;
                     continue;
                 }
-                match self.nodes[ix.index()].begin(&state.scope, &context, deltas.as_ref()) {
+                let flow = deltas.as_ref().and_then(|deltas| state.flow(ix, deltas));
+                match self.nodes[ix.index()].begin(&state.scope, &context, flow) {
                     Ok(Turn::Settled(value)) => state.settle(ix, Ok(value))?,
                     Err(error) => state.settle(ix, Err(error))?,
                     Ok(turn) => {
@@ -118,6 +122,8 @@ struct State<'g> {
     graph: &'g Prepared,
     walk: Walk<'g>,
     scope: Scope,
+    /// Which nodes have been skipped.
+    skipped: SmallVec<[bool; 16]>,
     ready: Ready,
     timings: SmallVec<[(NodeIx, Duration); 4]>,
 }
@@ -127,10 +133,33 @@ impl State<'_> {
         (!self.ready.is_empty()).then(|| self.ready.remove(0))
     }
 
+    /// Where the text of a node goes while it is made.
+    fn flow(&self, ix: NodeIx, deltas: &mpsc::Sender<Delta>) -> Option<Flow> {
+        let nodes = &self.graph.nodes;
+        let node = &nodes[ix.index()];
+        let merges = node.merges.iter().filter(|merge| self.leads(ix, **merge));
+        let merged = merges.flat_map(|merge| &nodes[merge.index()].fields);
+        let fields: SmallVec<_> = node.fields.iter().chain(merged).cloned().collect();
+        (!fields.is_empty()).then(|| Flow {
+            deltas: deltas.clone(),
+            fields,
+        })
+    }
+
+    /// Whether a merge will take this node's result: whatever it would rather take was skipped.
+    fn leads(&self, ix: NodeIx, merge: NodeIx) -> bool {
+        let Action::Merge(from) = &self.graph.nodes[merge.index()].action else {
+            return false;
+        };
+        let mut preferred = from.iter().take_while(|node| **node != ix);
+        preferred.all(|node| self.skipped[node.index()])
+    }
+
     fn merge(&mut self, ix: NodeIx, from: &[NodeIx]) -> Result<(), RequestError> {
         let first = from.iter().find(|node| self.walk.ran(**node));
         let value = first.map(|node| self.scope.results[node.index()].clone());
-        self.settle(ix, Ok(value))
+        let wanted = self.graph.nodes[ix.index()].is_wanted(&self.scope);
+        self.settle(ix, wanted.map(|wanted| value.filter(|_| wanted)))
     }
 
     /// Takes note of how a node's turn ended; none means that it was skipped.
@@ -144,7 +173,10 @@ impl State<'_> {
                 self.scope.results[ix.index()] = value;
                 (Outcome::Done, None)
             }
-            Ok(None) => (Outcome::Skipped, None),
+            Ok(None) => {
+                self.skipped[ix.index()] = true;
+                (Outcome::Skipped, None)
+            }
             Err(error) => (Outcome::Failed, Some(error)),
         };
         match self.walk.finish(ix, outcome) {

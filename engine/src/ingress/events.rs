@@ -4,7 +4,7 @@
 //! fallback replaced a text that had begun, and `done` ends a good answer. `error` carries a problem
 //! and ends a bad one. The walk lives inside the response body: a client that goes away drops it.
 
-use super::infer::{Asked, note, problem_of};
+use super::infer::{Asked, Leaving, note, problem_of};
 use crate::{
     execute::{Answer, Delta, Request, RequestError},
     topology::{Served, Topology},
@@ -32,6 +32,7 @@ pub(super) fn reply(
 ) -> Response {
     let events = stream! {
         let served = &topology.graphs()[graph];
+        let leaving = Leaving::watch(served, &asked);
         let (sender, mut deltas) = mpsc::channel(PIECES);
         request.deltas = Some(sender);
         let mut walk = pin!(served.prepared().run(request).instrument(span.clone()));
@@ -42,6 +43,7 @@ pub(super) fn reply(
                 result = &mut walk => break result,
             }
         };
+        leaving.stayed();
         while let Ok(piece) = deltas.try_recv() {
             yield delta(&piece);
         }

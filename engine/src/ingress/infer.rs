@@ -78,17 +78,44 @@ async fn reply(
         Err(problem) => return refuse(problem, served, asked),
     };
     if streamed {
-        return events::reply(
-            Arc::clone(topology),
-            graph,
-            walked,
-            asked.clone(),
-            Span::current(),
-        );
+        let span = Span::current();
+        return events::reply(Arc::clone(topology), graph, walked, asked.clone(), span);
     }
-    match served.prepared().run(walked).await {
+    let leaving = Leaving::watch(served, asked);
+    let result = served.prepared().run(walked).await;
+    leaving.stayed();
+    match result {
         Ok(answer) => json(&answer, served, asked),
         Err(error) => refuse(problem_of(&error, served), served, asked),
+    }
+}
+
+/// Counts a client that leaves before its answer, as status 499; no status is sent then.
+pub(super) struct Leaving<'a> {
+    served: &'a Served,
+    begun: Instant,
+    stayed: bool,
+}
+
+impl<'a> Leaving<'a> {
+    pub(super) fn watch(served: &'a Served, asked: &Asked) -> Self {
+        Self {
+            served,
+            begun: asked.begun,
+            stayed: false,
+        }
+    }
+
+    pub(super) fn stayed(mut self) {
+        self.stayed = true;
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.stayed {
+            self.served.metrics().answered(499, self.begun.elapsed());
+        }
     }
 }
 
@@ -122,6 +149,7 @@ async fn read(
             request_id: Some(Arc::clone(&asked.id)),
             deadline: asked.begun.checked_add(allowed),
         },
+        allowed: Some(allowed),
         deltas: None,
     })
 }
@@ -159,6 +187,10 @@ async fn collect(body: Body, headers: &HeaderMap, most: u64) -> Result<Bytes, Pr
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
     if body.is_empty() {
         return Ok(Value::Map(Arc::default()));
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Err(Problem::content_encoding());
     }
     let given = headers
         .get(header::CONTENT_TYPE)

@@ -88,17 +88,23 @@ fn rules(value: &Value, field: &InputField) -> Vec<String> {
         }
     }
     let length = match value {
-        Value::Text(text) => Some((text.chars().count(), "characters")),
-        Value::List(list) => Some((list.len(), "elements")),
-        Value::Vector(vector) => Some((vector.len(), "elements")),
+        Value::Text(text) => Some((text.chars().count(), "character")),
+        Value::List(list) => Some((list.len(), "element")),
+        Value::Vector(vector) => Some((vector.len(), "element")),
         _ => None,
     };
     if let Some((length, unit)) = length {
         if let Some(min) = field.min_length.filter(|min| length < *min as usize) {
-            broken.push(format!("must have at least {min} {unit}, has {length}"));
+            broken.push(format!(
+                "must have at least {}, has {length}",
+                count(min, unit)
+            ));
         }
         if let Some(max) = field.max_length.filter(|max| length > *max as usize) {
-            broken.push(format!("must have at most {max} {unit}, has {length}"));
+            broken.push(format!(
+                "must have at most {}, has {length}",
+                count(max, unit)
+            ));
         }
     }
     if let Value::Text(text) = value
@@ -108,6 +114,13 @@ fn rules(value: &Value, field: &InputField) -> Vec<String> {
         broken.push(format!("must be one of {}", list(&field.one_of)));
     }
     broken
+}
+
+fn count(number: u32, unit: &str) -> String {
+    match number {
+        1 => format!("1 {unit}"),
+        many => format!("{many} {unit}s"),
+    }
 }
 
 fn misfit(place: &str, reason: String) -> Misfit {

@@ -94,8 +94,8 @@ fn property(field: &InputField) -> Value {
             field.description.as_ref().map(|text| json!(text)),
         ),
         ("default", default),
-        ("minimum", field.min.map(|min| json!(min))),
-        ("maximum", field.max.map(|max| json!(max))),
+        ("minimum", field.min.map(number)),
+        ("maximum", field.max.map(number)),
         (shortest, field.min_length.map(|length| json!(length))),
         (longest, field.max_length.map(|length| json!(length))),
         ("enum", one_of),
@@ -105,7 +105,18 @@ fn property(field: &InputField) -> Value {
             schema[rule] = value;
         }
     }
+    if field.optional {
+        return json!({ "anyOf": [schema, { "type": "null" }] });
+    }
     schema
+}
+
+/// A limit as a person would write it: `1`, not `1.0`.
+fn number(limit: f64) -> Value {
+    match nodes::Value::Number(limit).as_integer() {
+        Some(integer) => json!(integer),
+        None => json!(limit),
+    }
 }
 
 fn output(graph: &Graph) -> Value {

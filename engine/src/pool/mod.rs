@@ -224,3 +224,6 @@ impl Drop for Leaving<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,7 +135,7 @@ impl Topology {
 
     /// Which of [`Topology::graphs`] is served at this path.
     pub fn index_at(&self, route: &str) -> Option<usize> {
-        self.routes.get(route).copied()
+        self.routes.get(path(route)).copied()
     }
 
     /// The graph at this path.
@@ -155,6 +155,11 @@ impl Topology {
             graphs: self.graphs.iter().map(Served::status).collect(),
         }
     }
+}
+
+/// A route as it is looked up: `/rag/` is `/rag`.
+fn path(route: &str) -> &str {
+    route.trim_end_matches('/')
 }
 
 impl Served {

@@ -1,0 +1,8 @@
+//! Graphs from KDL text to answers, with scripted nodes: the walk on a paused clock, and HTTP over
+//! loopback sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+
+mod http;
+mod kit;
+mod walk;
