@@ -4,17 +4,15 @@
 //! made after another one and takes over what is declared the same, so that a reload loads only what
 //! changed.
 
-mod corpus;
 mod model;
 
-pub use corpus::{Corpus, CorpusError};
 pub use model::{ModelSummary, local_dimensions};
 
 use crate::{
     Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
-    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest},
+    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
     model::Sequence,
     source::Fetcher,
 };
@@ -128,7 +126,6 @@ impl StandardCatalog {
             [] => from.into_iter().collect(),
             data => data.to_vec(),
         };
-        let corpus = Corpus::find(&data).map_err(|error| NodeError::because("failed to read the documents", error))?;
         let encoder = match &declared.decl.model {
             Some(model) => Some(self.model(model.as_str())?.encoder().await?),
             None => None,
@@ -153,8 +150,11 @@ impl StandardCatalog {
                 let vectors = vectors.map_err(|error| NodeError::because("failed to embed", error))?;
                 Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
             };
-            let total = corpus.len();
-            let run = || build.run(&index, corpus.records(), total, embed, progress);
+            let found: Result<Vec<_>, _> = data.iter().map(|path| documents(path)).collect();
+            let found = found?;
+            let total = found.iter().map(|documents| documents.total).sum();
+            let records = found.into_iter().flat_map(|documents| documents.records);
+            let run = || build.run(&index, records, total, embed, progress);
             ComputePool::new(threads).install(run)
         };
         Ok(blocking(fill).await??)

@@ -3,9 +3,10 @@
 use super::blocking;
 use crate::{
     NodeError,
-    adapter::{Adapters, NoAdapters},
+    adapter::{Adapter, Adapters, NoAdapters},
     model::{Encoder, EncoderOptions, decoder::LanguageModel},
     ops::WeightType,
+    residency::{AdapterFolder, Policy, Residency},
     source::{Fetcher, Settings, Silent},
 };
 use candle_core::Device;
@@ -24,7 +25,7 @@ pub struct Declared {
     base_dir: PathBuf,
     fetcher: Arc<Fetcher>,
     loaded: OnceCell<Loading>,
-    adapters: OnceCell<Arc<dyn Adapters>>,
+    adapters: OnceCell<Arc<Residency<Adapter>>>,
 }
 
 /// A model in memory.
@@ -103,10 +104,16 @@ impl Declared {
             Loaded::Decoder(decoder) => decoder.decoder.adapter_base(),
         };
         let folder = self.base_dir.join(set.path.expose());
-        let adapters = self.adapters.get_or_try_init(|| async {
-            interim(&folder, base)
+        let resident = self.adapters.get_or_try_init(|| async {
+            let loader = AdapterFolder::new(folder, Arc::new(base));
+            let policy = Policy::new(set.max_loaded, set.max_bytes);
+            let resident = Residency::new(loader, policy);
+            for name in &set.pin {
+                resident.pin(name.as_str()).await?;
+            }
+            Ok::<_, NodeError>(Arc::new(resident))
         });
-        adapters.await.cloned()
+        Ok(Arc::clone(resident.await?) as Arc<dyn Adapters>)
     }
 
     pub fn summary(&self) -> Option<ModelSummary> {
@@ -208,20 +215,4 @@ fn size(path: &Path) -> u64 {
         .filter(|file| file.extension().is_some_and(|kind| kind == "safetensors"))
         .map(|file| of(&file))
         .sum()
-}
-
-fn interim(folder: &Path, base: crate::adapter::Base) -> Result<Arc<dyn Adapters>, NodeError> {
-    struct Interim(PathBuf, crate::adapter::Base, std::sync::Mutex<std::collections::HashMap<String, Arc<crate::adapter::Adapter>>>);
-    impl Adapters for Interim {
-        fn get(&self, name: &str) -> Result<Arc<crate::adapter::Adapter>, NodeError> {
-            let mut map = self.2.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(a) = map.get(name) { return Ok(a.clone()); }
-            let folder = self.0.join(name);
-            if !folder.is_dir() { return Err(NodeError::NotFound { what: "adapter", name: name.to_owned() }); }
-            let a = Arc::new(crate::adapter::Adapter::load(name, &folder, &self.1).map_err(|e| NodeError::because("failed to load adapter", e))?);
-            map.insert(name.to_owned(), a.clone());
-            Ok(a)
-        }
-    }
-    Ok(Arc::new(Interim(folder.to_owned(), base, Default::default())))
 }
