@@ -74,7 +74,12 @@ impl Loader<Adapter> for AdapterFolder {
         // First the stamp: what changes while it is read will be seen at the next look.
         let stamp = self.stamp(name)?;
         let folder = self.folder(name)?;
-        let failed = |problem| NodeError::because(format!("failed to load adapter {name:?}"), problem);
+        let failed = |problem: Problem| {
+            NodeError::because(
+                format!("failed to load adapter {name:?}: {problem}"),
+                problem,
+            )
+        };
         inspect(&folder).map_err(failed)?;
         let generation = generation(&folder).map_err(failed)?;
         let value = Adapter::load(name, &folder, &self.base).map_err(|error| {

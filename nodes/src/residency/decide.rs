@@ -56,6 +56,13 @@ impl Load {
         }
     }
 
+    fn less(self, one: Held) -> Self {
+        Self {
+            count: self.count - 1,
+            bytes: self.bytes.saturating_sub(one.bytes),
+        }
+    }
+
     fn fits(self, bounds: &Bounds) -> bool {
         self.count <= bounds.max_loaded && self.bytes <= bounds.max_bytes
     }
@@ -76,12 +83,10 @@ pub(super) enum Admission {
 /// if therefore there is no room, the newcomer is held over the bounds until [`trim`].
 pub(super) fn admit(bounds: &Bounds, held: &[Held], lingering: Load, bytes: u64) -> Admission {
     let newcomer = Load { count: 1, bytes };
-    let load = Load::of(held).plus(lingering).plus(newcomer);
-    let (young, old): (Vec<usize>, Vec<usize>) = order(held)
-        .into_iter()
-        .partition(|index| held[*index].age < bounds.min_residency);
-    let (evict, fits) = free(bounds, held, load, &old);
-    if fits {
+    let load = Load::of(held).plus(newcomer);
+    let (young, old) = by_age(bounds, held);
+    let (evict, fits) = free(bounds, held, load.plus(lingering), &old);
+    if fits || young.is_empty() {
         return Admission::Hold { evict };
     }
     let everyone: Vec<usize> = old.into_iter().chain(young).collect();
@@ -91,13 +96,24 @@ pub(super) fn admit(bounds: &Bounds, held: &[Held], lingering: Load, bytes: u64)
     }
 }
 
-/// What goes because there is more than the bounds allow: the old before the young, those that were
-/// not used for the longest time first.
+/// What goes because there is more than the bounds allow: those that were not used for the longest
+/// time first, and young ones only if what is held is too much by itself. What lingers goes soon
+/// enough, and would else displace what was to be kept from it.
 pub(super) fn trim(bounds: &Bounds, held: &[Held], lingering: Load) -> Vec<usize> {
-    let mut candidates = order(held);
-    candidates.sort_by_key(|index| held[*index].age < bounds.min_residency);
-    let load = Load::of(held).plus(lingering);
-    free(bounds, held, load, &candidates).0
+    let (young, old) = by_age(bounds, held);
+    let load = Load::of(held);
+    let (mut gone, _) = free(bounds, held, load.plus(lingering), &old);
+    let left = gone
+        .iter()
+        .fold(load, |load, index| load.less(held[*index]));
+    gone.extend(free(bounds, held, left, &young).0);
+    gone
+}
+
+/// What may go, the longest unused first: those that are too young to be displaced, and the others.
+fn by_age(bounds: &Bounds, held: &[Held]) -> (Vec<usize>, Vec<usize>) {
+    let is_young = |index: &usize| held[*index].age < bounds.min_residency;
+    order(held).into_iter().partition(is_young)
 }
 
 /// What may go, the longest unused first.
@@ -121,8 +137,7 @@ fn free(
         if load.fits(bounds) {
             break;
         }
-        load.count -= 1;
-        load.bytes = load.bytes.saturating_sub(held[*index].bytes);
+        load = load.less(held[*index]);
         evict.push(*index);
     }
     (evict, load.fits(bounds))
@@ -155,17 +170,54 @@ mod tests {
 
     #[test]
     fn a_newcomer_displaces_what_was_unused_for_the_longest_time() {
-        let hold = |evict: &[usize]| Admission::Hold { evict: evict.into() };
+        let hold = |evict: &[usize]| Admission::Hold {
+            evict: evict.into(),
+        };
         for (name, all, bytes, expected) in [
             ("room", &[(10, 1, ""), (10, 2, "")][..], 10, hold(&[])),
-            ("full by count", &[(10, 3, ""), (10, 1, ""), (10, 2, "")], 10, hold(&[1])),
+            (
+                "full by count",
+                &[(10, 3, ""), (10, 1, ""), (10, 2, "")],
+                10,
+                hold(&[1]),
+            ),
             ("full by bytes", &[(60, 2, ""), (30, 1, "")], 20, hold(&[1])),
-            ("two must go", &[(45, 2, ""), (50, 1, "")], 90, hold(&[1, 0])),
-            ("in use", &[(10, 1, "L"), (10, 2, ""), (10, 3, "")], 10, hold(&[1])),
-            ("pinned", &[(10, 1, "P"), (10, 2, "L"), (10, 3, "")], 10, hold(&[2])),
-            ("too young", &[(10, 1, "Y"), (10, 2, "Y"), (10, 3, "Y")], 10, Admission::Pass),
-            ("old before young", &[(10, 1, "Y"), (10, 2, "Y"), (10, 3, "")], 10, hold(&[2])),
-            ("all in use", &[(10, 1, "L"), (10, 2, "LY"), (10, 3, "L")], 10, hold(&[])),
+            (
+                "two must go",
+                &[(45, 2, ""), (50, 1, "")],
+                90,
+                hold(&[1, 0]),
+            ),
+            (
+                "in use",
+                &[(10, 1, "L"), (10, 2, ""), (10, 3, "")],
+                10,
+                hold(&[1]),
+            ),
+            (
+                "pinned",
+                &[(10, 1, "P"), (10, 2, "L"), (10, 3, "")],
+                10,
+                hold(&[2]),
+            ),
+            (
+                "too young",
+                &[(10, 1, "Y"), (10, 2, "Y"), (10, 3, "Y")],
+                10,
+                Admission::Pass,
+            ),
+            (
+                "old before young",
+                &[(10, 1, "Y"), (10, 2, "Y"), (10, 3, "")],
+                10,
+                hold(&[2]),
+            ),
+            (
+                "all in use",
+                &[(10, 1, "L"), (10, 2, "LY"), (10, 3, "L")],
+                10,
+                hold(&[]),
+            ),
             (
                 "over the bounds all the same",
                 &[(40, 1, "L"), (40, 2, "L"), (20, 3, "Y")],
@@ -179,11 +231,24 @@ mod tests {
 
     #[test]
     fn what_lingers_takes_room() {
-        let lingering = Load { count: 1, bytes: 50 };
+        let lingering = Load {
+            count: 1,
+            bytes: 50,
+        };
         let all = held(&[(40, 1, ""), (5, 2, "")]);
         let expected = Admission::Hold { evict: vec![0] };
         assert_eq!(admit(&BOUNDS, &all, lingering, 10), expected);
-        assert_eq!(trim(&BOUNDS, &all, Load { count: 1, bytes: 60 }), [0]);
+        assert_eq!(
+            trim(
+                &BOUNDS,
+                &all,
+                Load {
+                    count: 1,
+                    bytes: 60
+                }
+            ),
+            [0]
+        );
     }
 
     #[test]
@@ -225,8 +290,14 @@ mod tests {
                 .filter(|index| !gone.contains(index))
                 .map(|index| all[index])
                 .collect();
-            let load = Load::of(&stay).plus(lingering);
+            let load = Load::of(&stay);
             prop_assert!(load.fits(&BOUNDS) || stay.iter().all(|one| !one.may_go()));
+            let is_old = |one: &Held| one.age >= BOUNDS.min_residency;
+            prop_assert!(
+                load.plus(lingering).fits(&BOUNDS)
+                    || stay.iter().all(|one| !one.may_go() || !is_old(one))
+            );
+            prop_assert!(gone.iter().all(|index| all[*index].may_go()));
         }
 
         #[test]

@@ -46,7 +46,14 @@ pub(super) struct Entry<T> {
 impl<T> Entry<T> {
     pub(super) fn new(name: Arc<str>, loaded: Loaded<T>, now: Duration) -> Self {
         let value = Arc::new(loaded.value);
-        Self::of(name, value, loaded.bytes, loaded.generation, loaded.stamp, now)
+        Self::of(
+            name,
+            value,
+            loaded.bytes,
+            loaded.generation,
+            loaded.stamp,
+            now,
+        )
     }
 
     fn of(

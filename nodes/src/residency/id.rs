@@ -35,8 +35,8 @@ mod tests {
         }
         let long = "a".repeat(129);
         for bad in [
-            "", ".", "..", "../qa", "a/b", "a\\b", "/etc", ".hidden", "qa\0", "q a", "q\u{430}", "qa\n",
-            "C:qa", "ｑa", &long,
+            "", ".", "..", "../qa", "a/b", "a\\b", "/etc", ".hidden", "qa\0", "q a", "q\u{430}",
+            "qa\n", "C:qa", "ｑa", &long,
         ] {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }

@@ -122,7 +122,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
                 schema::ByteSize(limit)
             ))),
             Ok(result) => result,
-            Err(_) => Err(NodeError::failed(format!("loading adapter {name:?} panicked"))),
+            Err(_) => Err(NodeError::failed(format!(
+                "loading adapter {name:?} panicked"
+            ))),
         };
         match &result {
             Ok(loaded) => {
@@ -154,7 +156,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
 
     /// What is in use and no longer held.
     pub(super) fn lingering(&self) -> MutexGuard<'_, Vec<Lingering<T>>> {
-        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lingering = self
+            .lingering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         lingering.retain(|one| one.leases() > 0);
         lingering
     }
