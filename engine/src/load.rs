@@ -2,10 +2,7 @@
 
 use graphs::{Facts, Machine, Program};
 use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
-use std::{
-
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// A file that has been read and checked.
 #[derive(Debug)]
@@ -119,7 +116,9 @@ impl Reader {
             let message = format!("cannot read {}: {reason}", path.display());
             Diagnostic::error(schema::codes::UNREADABLE_FILE, message, place)
         };
-        let canonical = path.canonicalize().map_err(|error| cannot(error.to_string()))?;
+        let canonical = path
+            .canonicalize()
+            .map_err(|error| cannot(error.to_string()))?;
         if self.open.contains(&canonical) {
             return Err(Diagnostic::error(
                 schema::codes::INCLUDE_CYCLE,

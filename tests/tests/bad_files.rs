@@ -5,7 +5,10 @@ use tests::{run_command, write_graph};
 fn check(text: &str) -> (i32, String) {
     let (_folder, path) = write_graph(text);
     let output = run_command(&["check", path.to_str().unwrap()]);
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -45,7 +48,10 @@ graph g route="/g" timeout="5 parsecs" {
     let problems = shown.matches("\u{d7}").count();
     assert!(problems >= 10, "{problems} problems in:\n{shown}");
     for guess in ["minilm", "string", "query", "upper", "hits"] {
-        assert!(shown.contains(&format!("did you mean \"{guess}\"")), "{guess} in:\n{shown}");
+        assert!(
+            shown.contains(&format!("did you mean \"{guess}\"")),
+            "{guess} in:\n{shown}"
+        );
     }
 }
 
@@ -73,11 +79,17 @@ fn json_is_for_scripts() {
 fn hostile_text_is_refused_quickly() {
     let deep = "a {".repeat(100_000);
     let dashes = "a /-{ ".repeat(10_000);
-    let garbage: String = (0..60_000_u32).map(|i| char::from((i * 7 % 127) as u8)).collect();
+    let garbage: String = (0..60_000_u32)
+        .map(|i| char::from((i * 7 % 127) as u8))
+        .collect();
     for text in [deep, dashes, garbage] {
         let (code, shown) = check(&text);
         assert_eq!(code, 2, "{}", &shown[..shown.len().min(500)]);
-        assert!(!shown.contains("panicked"), "{}", &shown[..shown.len().min(500)]);
+        assert!(
+            !shown.contains("panicked"),
+            "{}",
+            &shown[..shown.len().min(500)]
+        );
     }
 }
 
@@ -120,5 +132,8 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
     let output = run_command(&["run", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     let shown = String::from_utf8(output.stderr).unwrap();
-    assert!(shown.contains("not-built-yet") && shown.contains("http"), "{shown}");
+    assert!(
+        shown.contains("not-built-yet") && shown.contains("http"),
+        "{shown}"
+    );
 }

@@ -4,11 +4,18 @@ use serde_json::{Value, json};
 use tests::{Engine, repository};
 
 fn start(example: &str) -> Engine {
-    Engine::start(&repository().join("examples").join(example).join("graph.kdl"))
+    Engine::start(
+        &repository()
+            .join("examples")
+            .join(example)
+            .join("graph.kdl"),
+    )
 }
 
 fn texts(value: &Value) -> Vec<&str> {
-    let list = value.as_array().unwrap_or_else(|| panic!("no list: {value}"));
+    let list = value
+        .as_array()
+        .unwrap_or_else(|| panic!("no list: {value}"));
     list.iter().map(|text| text.as_str().unwrap()).collect()
 }
 
@@ -22,17 +29,24 @@ async fn rag_answers_from_the_documentation() {
     let sources = texts(&whole["sources"]);
     assert_eq!(sources.len(), 3);
     assert!(
-        sources.iter().any(|source| source.starts_with("command-line.md")),
+        sources
+            .iter()
+            .any(|source| source.starts_with("command-line.md")),
         "the passage that says it is among {sources:?}"
     );
     let text = whole["answer"].as_str().unwrap();
     assert!(!text.trim().is_empty());
     let cited = text.trim().split(':').next().unwrap();
-    assert!(sources.contains(&cited), "{text:?} cites one of {sources:?}");
+    assert!(
+        sources.contains(&cited),
+        "{text:?} cites one of {sources:?}"
+    );
 
     // The same answer, streamed: its pieces put together are the whole.
     let request = engine.client().post(engine.url("/rag")).json(&body);
-    let streamed = engine.send(request.header("accept", "text/event-stream")).await;
+    let streamed = engine
+        .send(request.header("accept", "text/event-stream"))
+        .await;
     assert_eq!(streamed.status, 200);
     let events = events(&streamed.text);
     let pieces: String = of_kind(&events, "delta")
@@ -49,7 +63,9 @@ async fn rag_answers_from_the_documentation() {
 async fn router_takes_the_branch_that_a_field_names() {
     let engine = start("router");
     let find = async |query: &str, by: &str| {
-        let answer = engine.post("/find", json!({ "query": query, "by": by })).await;
+        let answer = engine
+            .post("/find", json!({ "query": query, "by": by }))
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
     };
@@ -61,9 +77,15 @@ async fn router_takes_the_branch_that_a_field_names() {
     assert_eq!(texts(&meaning["notes"])[0], "owl");
     let both = find("silent bicycle", "both").await;
     assert_eq!(texts(&both["notes"])[0], "bicycle");
-    let refused = engine.post("/find", json!({ "query": "x", "by": "smell" })).await;
+    let refused = engine
+        .post("/find", json!({ "query": "x", "by": "smell" }))
+        .await;
     assert_eq!(refused.status, 400);
-    assert!(refused.text.contains("words"), "it names what is allowed: {}", refused.text);
+    assert!(
+        refused.text.contains("words"),
+        "it names what is allowed: {}",
+        refused.text
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,20 +99,28 @@ async fn fanout_runs_branches_and_elements() {
     assert_eq!(texts(&brief["sentences"]), sentences);
     assert_eq!(brief["dimensions"], 384);
     let report = brief["report"].as_str().unwrap();
-    assert!(report.starts_with("3 sentences, 3 vectors; it goes on:"), "{report}");
+    assert!(
+        report.starts_with("3 sentences, 3 vectors; it goes on:"),
+        "{report}"
+    );
 }
 
 /// Server-sent events as `(event, data)`.
 fn events(text: &str) -> Vec<(String, Value)> {
     let blocks = text.split("\n\n").filter(|block| !block.trim().is_empty());
     let field = |block: &str, name: &str| {
-        let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let line = block
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_default().trim().to_owned()
     };
     blocks
         .map(|block| {
             let data = field(block, "data");
-            (field(block, "event"), serde_json::from_str(&data).unwrap_or(Value::Null))
+            (
+                field(block, "event"),
+                serde_json::from_str(&data).unwrap_or(Value::Null),
+            )
         })
         .collect()
 }

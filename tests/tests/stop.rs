@@ -18,7 +18,12 @@ async fn running_requests_are_answered_before_it_ends() {
     // All eight are taken in once the engine says so.
     let taken_in = async {
         loop {
-            let metrics = engine.client().get(engine.admin("/status")).send().await.unwrap();
+            let metrics = engine
+                .client()
+                .get(engine.admin("/status"))
+                .send()
+                .await
+                .unwrap();
             let status: serde_json::Value = metrics.json().await.unwrap();
             let ongoing: u64 = status["graphs"][0]["ongoing"].as_u64().unwrap();
             if ongoing == 8 {
@@ -27,7 +32,9 @@ async fn running_requests_are_answered_before_it_ends() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), taken_in).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), taken_in)
+        .await
+        .unwrap();
     let stopped = tokio::task::spawn_blocking(move || engine.stop());
     for request in requests {
         assert_eq!(request.await.unwrap(), 200);

@@ -27,9 +27,15 @@ impl Check {
             bad += usize::from(!good);
             if self.json {
                 let problems = report::json(&diagnostics, &sources);
-                println!("{}", json!({ "file": file, "ok": good, "diagnostics": problems }));
+                println!(
+                    "{}",
+                    json!({ "file": file, "ok": good, "diagnostics": problems })
+                );
             } else {
-                eprint!("{}", report::human(&diagnostics, &sources, terminal::style()));
+                eprint!(
+                    "{}",
+                    report::human(&diagnostics, &sources, terminal::style())
+                );
                 println!("{}: {}", file.display(), report::summary(&diagnostics));
             }
         }

@@ -17,9 +17,15 @@ pub struct Status {
 impl Status {
     pub fn execute(self) -> Result<(), Failure> {
         let url = format!("http://{}/status", self.admin);
-        let status = super::run::runtime(1)?.block_on(fetch(&url)).map_err(|error| {
-            Failure::runtime(format!("no engine answers at {}: {}", self.admin, chain(&error)))
-        })?;
+        let status = super::run::runtime(1)?
+            .block_on(fetch(&url))
+            .map_err(|error| {
+                Failure::runtime(format!(
+                    "no engine answers at {}: {}",
+                    self.admin,
+                    chain(&error)
+                ))
+            })?;
         match self.json {
             true => println!("{status}"),
             false => print!("{}", table(&status)),

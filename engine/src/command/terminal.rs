@@ -29,7 +29,10 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
         Err(rejected) => {
             print_problems(&rejected);
             let summary = report::summary(&rejected.diagnostics);
-            Err(Failure::invalid_file(format!("{}: {summary}", path.display())))
+            Err(Failure::invalid_file(format!(
+                "{}: {summary}",
+                path.display()
+            )))
         }
     }
 }

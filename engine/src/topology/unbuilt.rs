@@ -2,7 +2,9 @@
 //! start: nothing is accepted and ignored.
 
 use graphs::{GraphNode, Program};
-use schema::{Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, Span, Work, codes, kind::Backend};
+use schema::{
+    Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, Span, Work, codes, kind::Backend,
+};
 
 /// One diagnostic for every option of the program whose behaviour is not built yet.
 pub fn unbuilt(program: &Program) -> Vec<Diagnostic> {

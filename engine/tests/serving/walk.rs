@@ -331,7 +331,8 @@ async fn texts_flow_through_a_merge_when_it_is_clear_what_it_takes() {
         both: {"answer":"from a"}
            answer: "from "
            answer: "a"
-    "#]].assert_eq(&lines);
+    "#]]
+    .assert_eq(&lines);
 }
 
 #[tokio::test(start_paused = true)]

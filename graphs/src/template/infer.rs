@@ -2,7 +2,11 @@
 //!
 //! This file follows statements and the scopes that they open; expressions are in `expression`.
 
-use super::{parse::{Tree, range}, place, scope::Scope};
+use super::{
+    parse::{Tree, range},
+    place,
+    scope::Scope,
+};
 use crate::{Root, problems::Problems, types};
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Set, SetBlock, Stmt, WithBlock};
 use schema::{Diagnostic, Span, Template, Type, codes};

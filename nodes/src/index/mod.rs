@@ -129,7 +129,9 @@ impl Index {
     /// The size of the vectors of the index in a folder, which may be none; `None` if there is no
     /// index that can be read.
     pub fn dimensions_at(path: &Path) -> Option<Option<usize>> {
-        Manifest::read(path).ok().map(|manifest| manifest.dimensions)
+        Manifest::read(path)
+            .ok()
+            .map(|manifest| manifest.dimensions)
     }
 
     /// Whether there is an index in a folder.

@@ -66,11 +66,19 @@ impl Declared {
     }
 
     pub fn max_tokens(&self) -> Option<usize> {
-        self.decl.max_tokens.as_ref().map(|most| most.value as usize)
+        self.decl
+            .max_tokens
+            .as_ref()
+            .map(|most| most.value as usize)
     }
 
     pub async fn fetch(&self) -> Result<PathBuf, NodeError> {
-        let sources: Vec<_> = self.decl.sources.iter().map(|source| &source.value).collect();
+        let sources: Vec<_> = self
+            .decl
+            .sources
+            .iter()
+            .map(|source| &source.value)
+            .collect();
         match self.fetcher.fetch(sources).await {
             Ok(files) => Ok(files.path),
             Err(error) => {
@@ -83,14 +91,18 @@ impl Declared {
     pub async fn encoder(self: &Arc<Self>) -> Result<Encoder, NodeError> {
         match self.load().await? {
             Loaded::Encoder(encoder) => Ok(encoder),
-            Loaded::Decoder(_) => Err(self.wrong_family("a decoder, which generates", "an encoder")),
+            Loaded::Decoder(_) => {
+                Err(self.wrong_family("a decoder, which generates", "an encoder"))
+            }
         }
     }
 
     pub async fn decoder(self: &Arc<Self>) -> Result<Arc<LanguageModel>, NodeError> {
         match self.load().await? {
             Loaded::Decoder(decoder) => Ok(decoder),
-            Loaded::Encoder(_) => Err(self.wrong_family("an encoder, which embeds and reranks", "a decoder")),
+            Loaded::Encoder(_) => {
+                Err(self.wrong_family("an encoder, which embeds and reranks", "a decoder"))
+            }
         }
     }
 
@@ -130,7 +142,10 @@ impl Declared {
     }
 
     fn wrong_family(&self, is: &str, wanted: &str) -> NodeError {
-        NodeError::failed(format!("model `{}` is {is}; this node needs {wanted}", *self.decl.id))
+        NodeError::failed(format!(
+            "model `{}` is {is}; this node needs {wanted}",
+            *self.decl.id
+        ))
     }
 
     async fn load(self: &Arc<Self>) -> Result<Loaded, NodeError> {
@@ -159,11 +174,13 @@ fn load(decl: &ModelDecl, path: &Path) -> Result<Loaded, NodeError> {
     let device = device(&decl.device)?;
     if path.is_file() {
         if decl.dtype.value == "int8" {
-            let reason = format!("model `{id}`: a GGUF file brings its own number types; leave `dtype` out");
+            let reason =
+                format!("model `{id}`: a GGUF file brings its own number types; leave `dtype` out");
             return Err(NodeError::failed(reason));
         }
         let model = LanguageModel::load(path, &device);
-        let model = model.map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
+        let model = model
+            .map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
         return Ok(Loaded::Decoder(Arc::new(model)));
     }
     let options = EncoderOptions {
@@ -175,7 +192,8 @@ fn load(decl: &ModelDecl, path: &Path) -> Result<Loaded, NodeError> {
         device,
     };
     let encoder = Encoder::load(path, &options);
-    let encoder = encoder.map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
+    let encoder = encoder
+        .map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
     Ok(Loaded::Encoder(encoder))
 }
 
@@ -184,7 +202,9 @@ fn device(name: &str) -> Result<Device, NodeError> {
     let Some(ordinal) = name.strip_prefix("cuda:") else {
         return Ok(Device::Cpu);
     };
-    let ordinal = ordinal.parse().map_err(|_| NodeError::failed(format!("no device {name:?}")))?;
+    let ordinal = ordinal
+        .parse()
+        .map_err(|_| NodeError::failed(format!("no device {name:?}")))?;
     Device::new_cuda(ordinal)
         .map_err(|error| NodeError::because(format!("device {name:?} is not available"), error))
 }
