@@ -14,12 +14,16 @@ fn filled(part: &str) -> String {
     part.repeat(SIZE / part.len())
 }
 
-/// Checks a graph body and says how long that took.
+/// Checks a graph body several times and says how long the quickest took: the machine may have other
+/// things to do.
 fn time(body: &str) -> Duration {
     let file = graph_file(body);
-    let start = SystemTime::now();
-    let _ = check_file(&file);
-    start.elapsed().unwrap_or_default()
+    let once = |_| {
+        let start = SystemTime::now();
+        let _ = check_file(&file);
+        start.elapsed().unwrap_or(Duration::MAX)
+    };
+    (0..7).map(once).min().unwrap_or_default()
 }
 
 /// A field of the answer with this template.
@@ -74,8 +78,7 @@ fn types_do_not_grow_without_bound() {
     kit::program(&answer(&format!("{{% set a = 1 %}}{list}{{{{ a }}}}")));
 }
 
-/// The bound is generous, for a machine that has other things to do; the work is linear, and a
-/// file of this size takes a few milliseconds.
+/// The bound is generous; what it excludes is work that grows with the square of a file's size.
 #[test]
 fn large_files_are_checked_in_time() {
     let chain: String = (1..1500)
