@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the kit")]
 
 use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, check};
-use schema::{Diagnostic, Name, Severity, Source, SourceId, Span, parse};
+use schema::{Diagnostic, Document, Name, Severity, Source, SourceId, Span, parse};
 
 /// Models and indexes that every test may use.
 const PRELUDE: &str = r#"
@@ -40,16 +40,24 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Parses and checks a whole file.
-pub fn check_file(text: &str) -> Result<Program, Vec<Diagnostic>> {
+/// What a whole file declares, whatever is wrong with it.
+pub fn document(text: &str) -> Document {
+    read(text).0
+}
+
+fn read(text: &str) -> (Document, Vec<Diagnostic>) {
     let source = Source {
         id: SourceId(0),
         name: "test.kdl".to_owned(),
         text: text.to_owned(),
     };
-    let (document, mut diagnostics) = parse(&source, &|name| {
-        (name != "UNSET").then(|| "secret".to_owned())
-    });
+    let environment = |name: &str| (name != "UNSET").then(|| "secret".to_owned());
+    parse(&source, &environment)
+}
+
+/// Parses and checks a whole file.
+pub fn check_file(text: &str) -> Result<Program, Vec<Diagnostic>> {
+    let (document, mut diagnostics) = read(text);
     match check(document, &facts()) {
         Ok(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(program),
         Ok(program) => {
