@@ -1,7 +1,9 @@
 //! How many tokens a second the decoder of Gemma 3 270M reads and makes on two threads.
 //!
-//! `ENGINE_TEST_MODELS=FOLDER cargo bench -p nodes --bench generate`, FOLDER holding
-//! `gemma-3-270m-q4_k_m.gguf`. Prints medians of five runs; `THREADS` overrides the number of threads.
+//! `cargo bench -p nodes --bench generate`
+
+#[path = "../tests/real_models/mod.rs"]
+mod real_models;
 
 use candle_core::Device;
 use nodes::{
@@ -30,8 +32,7 @@ fn main() {
 }
 
 fn measure(threads: usize) {
-    let folder = env::var_os("ENGINE_TEST_MODELS").expect("ENGINE_TEST_MODELS names a folder");
-    let path = Path::new(&folder).join("gemma-3-270m-q4_k_m.gguf");
+    let path = real_models::gemma();
     let began = Instant::now();
     let model = LanguageModel::load(&path, &Device::Cpu).expect("the model loads");
     println!(

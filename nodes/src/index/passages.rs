@@ -10,7 +10,7 @@ use std::collections::HashSet;
 const LONGEST: usize = 900;
 
 /// A section shorter than this joins the one before, if both fit into one passage.
-const SHORT: usize = 150;
+const SHORT: usize = 60;
 
 /// A part of a document.
 #[derive(Debug, Clone)]

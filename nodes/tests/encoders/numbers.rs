@@ -1,6 +1,6 @@
 //! The same numbers as Python.
 
-use super::{Shelf, distance, golden, input, load, minilm, models, read, reranker, vector};
+use super::{Shelf, distance, golden, input, load, minilm, read, real_models, reranker, vector};
 use nodes::{
     Embed, Model, Rerank, Value,
     model::{Encoder, EncoderOptions, Sequence},
@@ -118,7 +118,7 @@ fn int8_weights_keep_the_direction_of_vectors() {
         weights: WeightType::Int8,
         ..EncoderOptions::default()
     };
-    let encoder = Encoder::load(&models().join("minilm"), &options).unwrap();
+    let encoder = Encoder::load(&real_models::minilm(), &options).unwrap();
     let recorded: Recorded = read("minilm.json");
     let sequence = |want: &Embedding| Sequence {
         tokens: encoder.tokenize().text(&want.text).unwrap(),

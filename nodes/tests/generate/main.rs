@@ -7,6 +7,8 @@ mod adapters;
 mod families;
 mod gemma;
 mod node;
+#[path = "../real_models/mod.rs"]
+mod real_models;
 
 use candle_core::Device;
 use nodes::{
@@ -19,7 +21,7 @@ use nodes::{
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -31,21 +33,11 @@ const LOGIT_TOLERANCE: f32 = 0.6;
 /// Most rows of a sequence in a step.
 const MAX_ROWS: usize = 256;
 
-/// The folder of the real models.
-fn models() -> PathBuf {
-    let folder = env::var_os("ENGINE_TEST_MODELS");
-    folder
-        .expect("ENGINE_TEST_MODELS names the folder of the test models")
-        .into()
-}
-
 /// Gemma 3 270M, loaded once.
 fn gemma() -> Arc<LanguageModel> {
     static GEMMA: OnceLock<Arc<LanguageModel>> = OnceLock::new();
-    Arc::clone(GEMMA.get_or_init(|| {
-        let path = models().join("gemma-3-270m-q4_k_m.gguf");
-        Arc::new(LanguageModel::load(&path, &Device::Cpu).unwrap())
-    }))
+    let load = || LanguageModel::load(&real_models::gemma(), &Device::Cpu).unwrap();
+    Arc::clone(GEMMA.get_or_init(|| Arc::new(load())))
 }
 
 /// A tiny random model of a family.
