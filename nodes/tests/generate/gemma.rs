@@ -64,14 +64,13 @@ fn logits_are_those_of_transformers() {
         let logits = bench.read(&case.tokens, MAX_ROWS, None);
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| logits[id]).collect();
         let difference = difference(&ours, &case.top_logits);
-        assert!(
-            difference <= LOGIT_TOLERANCE,
-            "{:?}: {difference}",
-            case.prompt
-        );
+        println!("{:?}: {difference}", case.prompt);
         worst = worst.max(difference);
     }
-    println!("largest difference of a logit: {worst}");
+    assert!(
+        worst <= LOGIT_TOLERANCE,
+        "largest difference of a logit: {worst}"
+    );
 }
 
 /// A token may part from the reference only where the reference's own margin is within what both of

@@ -26,9 +26,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// What quantised activations may cost a logit of Gemma, whose logits span some 40 (see
-/// `gemma::logits_are_those_of_transformers` for the figures that were measured).
-const LOGIT_TOLERANCE: f32 = 0.6;
+/// What activations in eight bits may cost a logit of Gemma, whose logits span some 40: 0.61 was the
+/// most on the 20 prompts (6e-5 with the same weights in f32, so the rest of the arithmetic is exact).
+/// It is also what one row's logits may move by when other rows are computed beside it: another order
+/// of a sum now and then rounds an activation to the next of its 255 values.
+const LOGIT_TOLERANCE: f32 = 0.75;
 
 /// Most rows of a sequence in a step.
 const MAX_ROWS: usize = 256;
