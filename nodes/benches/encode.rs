@@ -5,7 +5,7 @@
 
 use nodes::{
     compute::ComputePool,
-    model::{Encoder, EncoderOptions, Sequence},
+    model::{Encoder, EncoderOptions, Sequence, TokenizeError},
     ops::WeightType,
 };
 use std::{env, error::Error, hint::black_box, path::Path, time::Duration};
@@ -52,7 +52,7 @@ fn median(encoder: &Encoder, texts: &[String]) -> Result<Duration, Box<dyn Error
         let sequence = |text: &String| {
             let tokens = encoder.tokenize().text(text)?;
             let adapter = None;
-            Ok::<_, String>(Sequence { tokens, adapter })
+            Ok::<_, TokenizeError>(Sequence { tokens, adapter })
         };
         let sequences = texts.iter().map(sequence).collect::<Result<Vec<_>, _>>()?;
         black_box(encoder.embed(&sequences)?);

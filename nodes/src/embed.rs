@@ -3,7 +3,7 @@
 use crate::{
     Input, NodeError, Value,
     adapter::{Adapter, Adapters},
-    model::{Encoder, Sequence},
+    model::{Encoder, Sequence, TokenizeError},
     on_thread::{Cost, Model},
 };
 use std::{ops::Range, sync::Arc};
@@ -29,11 +29,7 @@ impl Embed {
         let start = sequences.len();
         let (texts, is_list) = texts(item.arguments.get("text"))?;
         for text in texts {
-            let tokens = self
-                .encoder
-                .tokenize()
-                .text(text)
-                .map_err(NodeError::invalid)?;
+            let tokens = self.encoder.tokenize().text(text).map_err(unsplit)?;
             let adapter = adapter.clone();
             sequences.push(Sequence { tokens, adapter });
         }
@@ -107,6 +103,10 @@ fn texts(value: &Value) -> Result<(Vec<&str>, bool), NodeError> {
         }
         other => Err(wrong("a text or a list of texts", other)),
     }
+}
+
+pub(crate) fn unsplit(error: TokenizeError) -> NodeError {
+    NodeError::invalid(error.to_string())
 }
 
 /// The argument is not what it should be.

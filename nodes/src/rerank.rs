@@ -3,7 +3,7 @@
 use crate::{
     Document, Input, Map, NodeError, Value,
     adapter::Adapters,
-    embed::{adapter, wrong},
+    embed::{adapter, unsplit, wrong},
     model::{Encoder, Sequence},
     on_thread::{Cost, Model},
 };
@@ -37,11 +37,9 @@ impl Rerank {
         }
         let start = pairs.len();
         let tokenize = self.encoder.tokenize();
-        let query = tokenize.first(query).map_err(NodeError::invalid)?;
+        let query = tokenize.first(query).map_err(unsplit)?;
         for document in &documents {
-            let tokens = tokenize
-                .pair(&query, &document.text)
-                .map_err(NodeError::invalid)?;
+            let tokens = tokenize.pair(&query, &document.text).map_err(unsplit)?;
             let adapter = adapter.clone();
             pairs.push(Sequence { tokens, adapter });
         }

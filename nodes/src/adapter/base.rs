@@ -1,9 +1,10 @@
 //! What a model lets adapters change.
 
+use candle_core::Device;
 use std::collections::BTreeMap;
 
 /// The linear layers that an adapter may add to, and the tensors that it may replace.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Base {
     /// What stands before the model's paths in files of other tools, such as `bert.` or `model.`.
     pub prefixes: Vec<&'static str>,
@@ -11,6 +12,20 @@ pub struct Base {
     pub linears: BTreeMap<String, Linear>,
     /// Tensors that an adapter may bring along whole, such as `classifier.weight`, and their shapes.
     pub replaceable: BTreeMap<String, Vec<usize>>,
+    /// Where it computes, and so where its adapters are brought.
+    pub device: Device,
+}
+
+impl Default for Base {
+    /// A model on the CPU without anything to change.
+    fn default() -> Self {
+        Self {
+            prefixes: Vec::new(),
+            linears: BTreeMap::new(),
+            replaceable: BTreeMap::new(),
+            device: Device::Cpu,
+        }
+    }
 }
 
 /// The size of a linear layer.

@@ -2,7 +2,7 @@
 
 use super::{Adapter, AdapterError, Base, config::Config};
 use crate::{model::Weights, ops::LowRank};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
@@ -170,7 +170,7 @@ impl<'a> Loading<'a> {
             });
         }
         let values = self.weights.floats(tensor, shape)?;
-        let made = Tensor::from_vec(values, shape, &Device::Cpu);
+        let made = Tensor::from_vec(values, shape, &self.base.device);
         made.map_err(|_| self.bad_tensor(tensor, "cannot be used"))
     }
 

@@ -1,6 +1,9 @@
 //! Eight lanes of AVX2, with fused multiply-add and half-precision conversion.
 
-use super::simd::Simd;
+use super::{
+    isa::{Kernel, x86},
+    simd::Simd,
+};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -43,6 +46,12 @@ impl Simd for Avx2 {
     const ROWS: usize = 6;
     type F = __m256;
     type I = __m256i;
+
+    #[inline(always)]
+    fn call(self, kernel: impl Kernel) {
+        // SAFETY: there is a token, so there are the instructions.
+        unsafe { x86::on_avx2(kernel) };
+    }
 
     values! {
         splat(x: f32) -> __m256 { _mm256_set1_ps(x) }
@@ -89,6 +98,15 @@ impl Simd for Avx2 {
         low_nibbles(a: __m256i) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
         high_nibbles(a: __m256i) -> __m256i {
             _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15))
+        }
+        add_upper(a: __m256i, pairs: __m256i, g: usize) -> __m256i {
+            let moved = match g {
+                0 => _mm256_slli_epi16(pairs, 4),
+                1 => _mm256_slli_epi16(pairs, 2),
+                2 => pairs,
+                _ => _mm256_srli_epi16(pairs, 2),
+            };
+            _mm256_or_si256(a, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)))
         }
         to_float(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         to_int(a: __m256) -> __m256i { _mm256_cvtps_epi32(a) }

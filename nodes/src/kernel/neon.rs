@@ -1,6 +1,9 @@
 //! Four lanes of NEON.
 
-use super::simd::Simd;
+use super::{
+    isa::{Kernel, arm},
+    simd::Simd,
+};
 use half::{bf16, f16};
 use std::arch::aarch64::*;
 
@@ -44,6 +47,12 @@ impl Simd for Neon {
     type F = float32x4_t;
     type I = int32x4_t;
 
+    #[inline(always)]
+    fn call(self, kernel: impl Kernel) {
+        // SAFETY: there is a token, so there are the instructions.
+        unsafe { arm::on_neon(kernel) };
+    }
+
     values! {
         splat(x: f32) -> float32x4_t { vdupq_n_f32(x) }
         add(a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
@@ -80,6 +89,15 @@ impl Simd for Neon {
         low_nibbles(a: int32x4_t) -> int32x4_t { vandq_s32(a, vdupq_n_s32(0x0f0f_0f0f)) }
         high_nibbles(a: int32x4_t) -> int32x4_t {
             vreinterpretq_s32_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s32(a)))
+        }
+        add_upper(a: int32x4_t, pairs: int32x4_t, g: usize) -> int32x4_t {
+            let moved = match g {
+                0 => vshlq_n_s32::<4>(pairs),
+                1 => vshlq_n_s32::<2>(pairs),
+                2 => pairs,
+                _ => vshrq_n_s32::<2>(pairs),
+            };
+            vorrq_s32(a, vandq_s32(moved, vdupq_n_s32(0x3030_3030)))
         }
         to_float(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         to_int(a: float32x4_t) -> int32x4_t { vcvtnq_s32_f32(a) }

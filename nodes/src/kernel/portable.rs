@@ -1,6 +1,6 @@
 //! Four lanes in plain Rust, for every other processor; the compiler makes of it what it can.
 
-use super::simd::Simd;
+use super::{isa::Kernel, simd::Simd};
 use half::{bf16, f16};
 
 /// The token that every processor has.
@@ -22,6 +22,11 @@ impl Simd for Portable {
     type F = [f32; LANES];
     /// Each lane as its four bytes, the lowest first.
     type I = [[u8; 4]; LANES];
+
+    #[inline(never)]
+    fn call(self, kernel: impl Kernel) {
+        kernel.run(self);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -164,6 +169,16 @@ impl Simd for Portable {
         for lane in 0..LANES {
             for byte in 0..4 {
                 out[lane][byte] += ((bits >> (lane * 4 + byte) & 1) as u8) << 4;
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    fn add_upper(self, a: Self::I, pairs: Self::I, g: usize) -> Self::I {
+        let mut out = a;
+        for lane in 0..LANES {
+            for byte in 0..4 {
+                out[lane][byte] |= (pairs[lane][byte] >> (2 * g) & 3) << 4;
             }
         }
         out

@@ -6,27 +6,14 @@
 //! padding, so that a batch of mixed lengths costs what its tokens cost.
 
 use super::{
-    Table, Tokens, Weights,
+    Table, Weights,
+    batch::Packed,
     config::{Activation, Config},
     dense::{Dense, LoadResult, Loader, Norm},
 };
-use crate::{
-    adapter::{AdapterRows, Linear},
-    ops,
-};
+use crate::{adapter::Linear, ops};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
-
-/// Texts to be read together.
-pub(super) struct Packed<'a> {
-    pub(super) texts: Vec<&'a Tokens>,
-    /// The first row of each text, and the number of rows.
-    pub(super) offsets: Vec<usize>,
-    /// The adapters of rows.
-    pub(super) adapters: AdapterRows,
-    /// The adapters of texts, where there is one row for each.
-    pub(super) text_adapters: AdapterRows,
-}
 
 /// Which rows of the last layer are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! An encoder as nodes use it: from a folder to vectors and scores.
 
 use super::{
-    LoadError, Pooling, Tokenize, Tokens, Weights,
-    bert::{Bert, Packed, Wanted},
+    LoadError, Pooling, Tokenize, Weights,
+    batch::{Sequence, in_chunks, pointer},
+    bert::{Bert, Wanted},
     config::{self, Config},
     dense::Loader,
     family::Family,
@@ -10,23 +11,11 @@ use super::{
     pooling::normalise,
 };
 use crate::{
-    adapter::{Adapter, AdapterRows, Base},
-    compute,
+    adapter::{Adapter, Base},
     ops::WeightType,
 };
 use candle_core::{Device, Result, Tensor};
-use std::{
-    ops::Range,
-    path::Path,
-    sync::{Arc, OnceLock},
-};
-
-/// Texts are read together up to about this many tokens: enough rows for the products to be worth
-/// it, and few enough for what lies between two layers to stay in the caches.
-const CHUNK_TOKENS: usize = 1024;
-
-/// Fewer tokens than these are not worth a thread of their own.
-const MIN_CHUNK_TOKENS: usize = 64;
+use std::{path::Path, sync::Arc};
 
 /// How an encoder is loaded.
 #[derive(Debug, Clone)]
@@ -64,15 +53,6 @@ struct Loaded {
     base: Base,
 }
 
-/// A text to be read, with the adapter that is to be used.
-#[derive(Debug, Clone)]
-pub struct Sequence {
-    /// What is read.
-    pub tokens: Tokens,
-    /// The bare model if absent.
-    pub adapter: Option<Arc<Adapter>>,
-}
-
 impl Encoder {
     /// Loads `config.json`, `tokenizer.json`, `model.safetensors` and what sentence-transformers
     /// keeps beside them.
@@ -94,6 +74,7 @@ impl Encoder {
         let mut base = Base {
             prefixes: family.prefixes().to_vec(),
             linears: Bert::linears(&config),
+            device: options.device.clone(),
             ..Base::default()
         };
         Head::adaptable(&config, family, &mut base);
@@ -181,88 +162,6 @@ impl Encoder {
     }
 }
 
-/// Gives texts to `read` in chunks, those with the same adapter beside each other, and puts what it
-/// gives back into the order of the texts.
-fn in_chunks<T: Send + Sync>(
-    texts: &[Sequence],
-    read: impl Fn(&Packed<'_>, &[Option<&Arc<Adapter>>]) -> Result<Vec<T>> + Sync,
-) -> Result<Vec<T>> {
-    let adapter = |index: usize| texts[index].adapter.as_ref();
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|index| pointer(adapter(*index)));
-    let lengths = order.iter().map(|index| texts[*index].tokens.ids.len());
-    let chunks = chunks(lengths, compute::current_threads());
-    let results: Vec<OnceLock<Result<Vec<T>>>> = chunks.iter().map(|_| OnceLock::new()).collect();
-    compute::parallel(chunks.len(), |range| {
-        for (chunk, result) in chunks[range.clone()].iter().zip(&results[range]) {
-            let chunk = &order[chunk.clone()];
-            let adapters: Vec<_> = chunk.iter().map(|index| adapter(*index)).collect();
-            let packed = pack(chunk.iter().map(|index| &texts[*index]));
-            result.get_or_init(|| read(&packed, &adapters));
-        }
-    });
-    let mut read: Vec<(usize, T)> = Vec::with_capacity(texts.len());
-    for (chunk, result) in chunks.into_iter().zip(results) {
-        let Some(result) = result.into_inner() else {
-            candle_core::bail!("a part of the batch was not read");
-        };
-        read.extend(order[chunk].iter().copied().zip(result?));
-    }
-    read.sort_by_key(|(index, _)| *index);
-    Ok(read.into_iter().map(|(_, result)| result).collect())
-}
-
-/// Divides texts of these lengths into chunks of about equal size, which are as large as is good
-/// for the caches. Each is read by one thread, without waiting for the others between the layers; a
-/// batch that is too small for that stays whole, and its products are divided instead.
-fn chunks(lengths: impl Iterator<Item = usize> + Clone, threads: usize) -> Vec<Range<usize>> {
-    let total: usize = lengths.clone().sum();
-    let rounds = total.div_ceil(CHUNK_TOKENS * threads);
-    let count = if total < MIN_CHUNK_TOKENS * threads {
-        1
-    } else {
-        rounds * threads
-    };
-    let mut chunks: Vec<Range<usize>> = Vec::with_capacity(count);
-    let (mut start, mut last) = (0, None);
-    for (index, length) in lengths.enumerate() {
-        // A text belongs where its middle lies.
-        let part = (2 * start + length) * count / (2 * total).max(1);
-        match chunks.last_mut() {
-            Some(chunk) if last == Some(part) => chunk.end = index + 1,
-            _ => chunks.push(index..index + 1),
-        }
-        last = Some(part);
-        start += length;
-    }
-    chunks
-}
-
-fn pack<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Packed<'a> {
-    let mut packed = Packed {
-        texts: Vec::new(),
-        offsets: vec![0],
-        adapters: AdapterRows::default(),
-        text_adapters: AdapterRows::default(),
-    };
-    let mut start = 0;
-    for sequence in sequences {
-        let (text, end) = (packed.texts.len(), start + sequence.tokens.ids.len());
-        packed.texts.push(&sequence.tokens);
-        packed.offsets.push(end);
-        if let Some(adapter) = &sequence.adapter {
-            packed.adapters.push(start..end, adapter);
-            packed.text_adapters.push(text..text + 1, adapter);
-        }
-        start = end;
-    }
-    packed
-}
-
-fn pointer(adapter: Option<&Arc<Adapter>>) -> *const Adapter {
-    adapter.map_or(std::ptr::null(), Arc::as_ptr)
-}
-
 fn tokenize(
     folder: &Path,
     config: &Config,
@@ -288,39 +187,5 @@ fn tokenize(
                 None => "it has no tokens".to_owned(),
             },
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn small_batches_stay_whole_and_large_ones_are_divided() {
-        let of = |lengths: &[usize], threads| chunks(lengths.iter().copied(), threads);
-        assert!(of(&[], 2).is_empty());
-        assert_eq!(of(&[0], 2), [0..1]);
-        assert_eq!(of(&[12, 20], 2), [0..2]);
-        assert_eq!(of(&[100, 50, 90, 60], 2), [0..2, 2..4]);
-        assert_eq!(of(&[5000], 1), [0..1]);
-        assert_eq!(of(&[512; 6], 1), [0..2, 2..4, 4..6]);
-    }
-
-    proptest! {
-        #[test]
-        fn every_text_is_in_one_chunk_and_chunks_are_bounded(
-            lengths in prop::collection::vec(0usize..600, 0..80),
-            threads in 1usize..9,
-        ) {
-            let chunks = chunks(lengths.iter().copied(), threads);
-            let covered: Vec<usize> = chunks.iter().cloned().flatten().collect();
-            prop_assert_eq!(covered, (0..lengths.len()).collect::<Vec<_>>());
-            let longest = lengths.iter().copied().max().unwrap_or(0);
-            for chunk in chunks {
-                let tokens: usize = lengths[chunk].iter().sum();
-                prop_assert!(tokens <= CHUNK_TOKENS + longest);
-            }
-        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A forward pass here reads like the paper it comes from, over the operations of [`crate::ops`].
 
+mod batch;
 mod bert;
 mod config;
 mod dense;
@@ -14,8 +15,9 @@ mod pooling;
 mod tokenize;
 mod weights;
 
-pub use encoder::{Encoder, EncoderOptions, Sequence};
+pub use batch::Sequence;
+pub use encoder::{Encoder, EncoderOptions};
 pub use error::LoadError;
 pub use pooling::Pooling;
-pub use tokenize::{FirstText, Tokenize, Tokens};
+pub use tokenize::{FirstText, Tokenize, TokenizeError, Tokens};
 pub use weights::{Table, Weights, WeightsError};

@@ -20,6 +20,11 @@ pub struct Tokens {
     pub types: Vec<u32>,
 }
 
+/// A text that the tokenizer cannot split.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("failed to split the text into tokens: {0}")]
+pub struct TokenizeError(String);
+
 /// The first text of pairs, split once for all of them.
 #[derive(Debug, Clone)]
 pub struct FirstText(Encoding);
@@ -77,7 +82,7 @@ impl Tokenize {
     ///
     /// # Errors
     /// The tokenizer cannot split it.
-    pub fn text(&self, text: &str) -> Result<Tokens, String> {
+    pub fn text(&self, text: &str) -> Result<Tokens, TokenizeError> {
         let text = self.split(text)?;
         self.finish(text, None, TruncationStrategy::LongestFirst)
     }
@@ -86,7 +91,7 @@ impl Tokenize {
     ///
     /// # Errors
     /// The tokenizer cannot split it.
-    pub fn first(&self, text: &str) -> Result<FirstText, String> {
+    pub fn first(&self, text: &str) -> Result<FirstText, TokenizeError> {
         self.split(text).map(FirstText)
     }
 
@@ -95,7 +100,7 @@ impl Tokenize {
     ///
     /// # Errors
     /// The tokenizer cannot split it.
-    pub fn pair(&self, first: &FirstText, second: &str) -> Result<Tokens, String> {
+    pub fn pair(&self, first: &FirstText, second: &str) -> Result<Tokens, TokenizeError> {
         let second = self.split(second)?;
         let strategy = if first.0.len() < self.room(true) {
             TruncationStrategy::OnlySecond
@@ -112,11 +117,11 @@ impl Tokenize {
         self.max_tokens.saturating_sub(marks)
     }
 
-    fn split(&self, text: &str) -> Result<Encoding, String> {
+    fn split(&self, text: &str) -> Result<Encoding, TokenizeError> {
         let most = self.max_tokens.saturating_mul(BYTES_PER_TOKEN);
         let text = &text[..text.floor_char_boundary(most)];
         let encoding = self.tokenizer.encode_fast(text, false);
-        encoding.map_err(|error| format!("failed to split a text into tokens: {error}"))
+        encoding.map_err(|error| TokenizeError(error.to_string()))
     }
 
     fn finish(
@@ -124,7 +129,7 @@ impl Tokenize {
         first: Encoding,
         second: Option<Encoding>,
         strategy: TruncationStrategy,
-    ) -> Result<Tokens, String> {
+    ) -> Result<Tokens, TokenizeError> {
         let truncation = TruncationParams {
             max_length: self.room(second.is_some()),
             strategy,
@@ -133,11 +138,12 @@ impl Tokenize {
         let finished = truncate_encodings(first, second, &truncation)
             .and_then(|(first, second)| self.tokenizer.post_process(first, second, true));
         match finished {
+            Ok(encoding) if encoding.is_empty() => Err(TokenizeError("it has none".to_owned())),
             Ok(encoding) => Ok(Tokens {
                 ids: encoding.get_ids().to_vec(),
                 types: encoding.get_type_ids().to_vec(),
             }),
-            Err(error) => Err(format!("failed to mark the tokens of a text: {error}")),
+            Err(error) => Err(TokenizeError(error.to_string())),
         }
     }
 }

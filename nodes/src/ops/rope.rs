@@ -1,5 +1,7 @@
 //! Rotary position embedding: pairs of values are turned by an angle that grows with the position.
 
+use super::host::{floats, is_host, tensor};
+use crate::kernel::{self, Angles, Isa};
 use candle_core::{Device, Result, Tensor};
 
 /// Which values form a pair.
@@ -96,9 +98,27 @@ impl RopeTable {
                 x.shape()
             );
         }
-        if m == 0 {
+        if m == 0 || half == 0 {
             return Ok(x.clone());
         }
+        if is_host(x) {
+            let (cos, sin) = (floats(&self.cos)?, floats(&self.sin)?);
+            let angles = Angles {
+                cos: &cos,
+                sin: &sin,
+                half,
+                interleaved: self.layout == RopeLayout::Interleaved,
+            };
+            let values = kernel::rope(Isa::best(), &floats(x)?, width, head_dim, angles);
+            return tensor(values, (m, width));
+        }
+        self.apply_by_candle(x, head_dim)
+    }
+
+    /// The same with candle's operations.
+    pub(super) fn apply_by_candle(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
+        let (m, width) = x.dims2()?;
+        let half = self.cos.dim(1)?;
         let heads = x.reshape((1, m, width / head_dim, head_dim))?;
         let turned = heads.narrow(3, 0, 2 * half)?.contiguous()?;
         let turned = match self.layout {

@@ -1,8 +1,10 @@
 //! Damaged and hostile model folders are errors, never a panic.
 
 use super::golden;
-use nodes::model::{Encoder, EncoderOptions, LoadError, Weights, WeightsError};
+use half::f16;
+use nodes::model::{Encoder, EncoderOptions, LoadError, Sequence, Weights, WeightsError};
 use proptest::{collection::vec, prelude::*};
+use safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
 use std::{fs, path::Path};
 use tempfile::TempDir;
 
@@ -200,6 +202,54 @@ fn a_vocabulary_that_is_larger_than_the_model_is_refused() {
 }
 
 #[test]
+fn other_names_and_number_types_of_the_same_tensors_are_read() {
+    let folder = copy();
+    let path = folder.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    // As a bare encoder of early days, in 16 bits: no prefix, TensorFlow's names for norms.
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = (file.iter())
+        .map(|(name, view)| {
+            let name = name.trim_start_matches("bert.");
+            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+            let name = name.replace("LayerNorm.bias", "LayerNorm.beta");
+            let halves = view.data().chunks_exact(4).flat_map(|float| {
+                f16::from_f32(f32::from_le_bytes(float.try_into().unwrap())).to_le_bytes()
+            });
+            (name, view.shape().to_vec(), halves.collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (
+            name,
+            TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap(),
+        )
+    });
+    serialize_to_file(views, None, &path).unwrap();
+    let embed = |folder: &Path| {
+        let encoder = Encoder::load(folder, &EncoderOptions::default()).unwrap();
+        let tokens = encoder.tokenize().text("a batch is formed").unwrap();
+        let adapter = None;
+        encoder.embed(&[Sequence { tokens, adapter }]).unwrap()[0].to_vec()
+    };
+    let distance = super::distance(&embed(folder.path()), &embed(&golden("tiny-bert")));
+    assert!(distance < 1e-4, "{distance}");
+}
+
+#[test]
+fn a_text_without_tokens_is_an_error() {
+    let folder = copy();
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    tokenizer["post_processor"] = serde_json::Value::Null;
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let encoder = Encoder::load(folder.path(), &EncoderOptions::default()).unwrap();
+    let error = encoder.tokenize().text(" ").unwrap_err().to_string();
+    assert_eq!(error, "failed to split the text into tokens: it has none");
+}
+
+#[test]
 fn pooling_is_what_the_models_files_say() {
     let folder = copy();
     let modules = r#"[
@@ -214,11 +264,8 @@ fn pooling_is_what_the_models_files_say() {
         fs::write(&pooling, config).unwrap();
         let encoder = Encoder::load(folder.path(), &EncoderOptions::default()).unwrap();
         let tokens = encoder.tokenize().text("a batch is formed").unwrap();
-        let texts = [nodes::model::Sequence {
-            tokens,
-            adapter: None,
-        }];
-        encoder.embed(&texts).unwrap()[0].to_vec()
+        let adapter = None;
+        encoder.embed(&[Sequence { tokens, adapter }]).unwrap()[0].to_vec()
     };
     let (mean, first, max) = (
         embed("mean_tokens"),

@@ -1,0 +1,273 @@
+//! Rows of floats as bytes, for products in integers.
+//!
+//! Two forms: [`Bytes`] has one scale and zero point a row (for [`int8`](super::int8)), [`Blocks`]
+//! one scale for 32 values (for [`tile`](super::tile)). Either is rounded to nearest, so a value is
+//! off by at most half a step: (largest - smallest, 0 among them) / 510 of its row for the first,
+//! largest magnitude / 254 of its block for the second. Where all magnitudes are below 1e-30 the
+//! result is 0. What a NaN becomes is not specified.
+
+use super::{
+    isa::{Isa, Kernel},
+    memory::{Buffer, Cells},
+    simd::{MAX_LANES, Simd},
+};
+use crate::compute;
+use std::ops::Range;
+
+/// Values that share a scale in [`Blocks`].
+pub(crate) const BLOCK: usize = 32;
+/// Steps below this are not told from 0.
+const LEAST: f32 = 1e-30;
+/// Fewer values than this are not worth waking another thread.
+const GRAIN: usize = 16 * 1024;
+
+/// 32 values of a row; one cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Block {
+    /// Each value is about `d * q`.
+    pub(crate) d: f32,
+    /// The sums of the first and the last 16 of `q`.
+    pub(crate) sums: [i32; 2],
+    /// `d` times those.
+    pub(crate) d_sums: [f32; 2],
+    /// `d` times the sum of all.
+    pub(crate) d_sum: f32,
+    _gap: [u32; 2],
+    /// From -127 to 127.
+    pub(crate) q: [i8; BLOCK],
+}
+
+impl Block {
+    const ZERO: Self = Self {
+        d: 0.0,
+        sums: [0; 2],
+        d_sums: [0.0; 2],
+        d_sum: 0.0,
+        _gap: [0; 2],
+        q: [0; BLOCK],
+    };
+}
+
+/// Rows of [`Block`]s. Its memory is used again.
+#[derive(Default)]
+pub(crate) struct Blocks {
+    blocks: Vec<Block>,
+}
+
+impl Blocks {
+    /// Quantises rows of `k` values, a multiple of 32; gives as many blocks as there are.
+    pub(crate) fn quantize(&mut self, isa: Isa, x: &[f32], k: usize) -> &[Block] {
+        assert!(k % BLOCK == 0, "blocks of 32 values");
+        let len = x.len() / BLOCK;
+        if self.blocks.len() < len {
+            self.blocks.resize(len, Block::ZERO);
+        }
+        let blocks = &mut self.blocks[..len];
+        let cells = Cells::of(blocks);
+        in_parts(len, BLOCK, |part| {
+            // SAFETY: parts do not overlap.
+            let blocks = unsafe { cells.slice(part.start, part.len()) };
+            let x = &x[part.start * BLOCK..part.end * BLOCK];
+            isa.run(QuantizeBlocks { x, blocks });
+        });
+        &self.blocks[..len]
+    }
+}
+
+struct QuantizeBlocks<'a> {
+    x: &'a [f32],
+    blocks: &'a mut [Block],
+}
+
+impl Kernel for QuantizeBlocks<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (x, block) in self.x.chunks_exact(BLOCK).zip(self.blocks) {
+            let mut largest = s.zero();
+            for i in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: `x` has 32 values, a multiple of `LANES`.
+                largest = s.max(largest, s.abs(unsafe { s.load(x.as_ptr().add(i)) }));
+            }
+            let largest = s.largest(largest);
+            let known = largest >= LEAST;
+            let inverse = s.splat(if known { 127.0 / largest } else { 0.0 });
+            let mut sums = [0; 2];
+            for i in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: as above; `q` has 32 bytes.
+                unsafe {
+                    let q = s.to_int(s.mul(s.load(x.as_ptr().add(i)), inverse));
+                    sums[i / (BLOCK / 2)] += s.sum_i(q);
+                    s.store_bytes(block.q.as_mut_ptr().cast::<u8>().add(i), q);
+                }
+            }
+            block.d = if known { largest / 127.0 } else { 0.0 };
+            block.sums = sums;
+            block.d_sums = [block.d * sums[0] as f32, block.d * sums[1] as f32];
+            block.d_sum = block.d * (sums[0] + sums[1]) as f32;
+        }
+    }
+}
+
+/// How a row of [`Bytes`] is read: a value is about `scale * (q - zero)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Affine {
+    pub(crate) scale: f32,
+    pub(crate) zero: i32,
+}
+
+/// Rows of bytes without a sign. Its memory is used again.
+pub(crate) struct Bytes {
+    bytes: Buffer,
+    rows: Vec<Affine>,
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self {
+            bytes: Buffer::zeroed::<u8>(0),
+            rows: Vec::new(),
+        }
+    }
+}
+
+impl Bytes {
+    /// From one row to the next: rows are filled up to whole groups of four.
+    pub(crate) fn stride(k: usize) -> usize {
+        k.next_multiple_of(4)
+    }
+
+    /// Quantises rows of `k` values; gives the bytes, [`Bytes::stride`] apart, and how to read them.
+    pub(crate) fn quantize(&mut self, isa: Isa, x: &[f32], k: usize) -> (&[u8], &[Affine]) {
+        let (m, stride) = (x.len().checked_div(k).unwrap_or(0), Self::stride(k));
+        self.bytes.reserve::<u8>(m * stride);
+        if self.rows.len() < m {
+            self.rows.resize(m, Affine::default());
+        }
+        let bytes = Cells::of(&mut self.bytes.as_mut_slice::<u8>()[..m * stride]);
+        let rows = Cells::of(&mut self.rows[..m]);
+        in_parts(m, k, |part| {
+            // SAFETY: parts do not overlap.
+            let (bytes, rows) = unsafe {
+                (
+                    bytes.slice(part.start * stride, part.len() * stride),
+                    rows.slice(part.start, part.len()),
+                )
+            };
+            let x = &x[part.start * k..part.end * k];
+            isa.run(QuantizeRows { x, k, bytes, rows });
+        });
+        (&self.bytes.as_slice()[..m * stride], &self.rows[..m])
+    }
+}
+
+struct QuantizeRows<'a> {
+    x: &'a [f32],
+    k: usize,
+    bytes: &'a mut [u8],
+    rows: &'a mut [Affine],
+}
+
+impl Kernel for QuantizeRows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rows = self.x.chunks_exact(self.k);
+        let bytes = self.bytes.chunks_exact_mut(Bytes::stride(self.k));
+        for ((x, bytes), row) in rows.zip(bytes).zip(self.rows) {
+            *row = quantize_row(s, x, bytes);
+        }
+    }
+}
+
+/// One row; `bytes` is as long, or up to three longer, and those become 0.
+#[inline(always)]
+fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
+    let (mut low, mut high) = (s.zero(), s.zero());
+    for i in (0..x.len()).step_by(S::LANES) {
+        let v = s.get(x, i, 0.0);
+        low = s.min(low, v);
+        high = s.max(high, v);
+    }
+    let low = -s.largest(s.sub(s.zero(), low));
+    let high = s.largest(high);
+    // Divided before they are subtracted: their difference may be too large for a float.
+    let scale = (high / 255.0 - low / 255.0).max(LEAST);
+    let inverse = 1.0 / scale;
+    let zero = (-low * inverse).round_ties_even();
+    for i in (0..x.len()).step_by(S::LANES) {
+        let v = s.get(x, i, 0.0);
+        let v = s.add(s.round(s.mul(v, s.splat(inverse))), s.splat(zero));
+        let q = s.to_int(s.min(s.max(v, s.zero()), s.splat(255.0)));
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: `lanes` has room for every lane.
+        unsafe { s.store_bytes(lanes.as_mut_ptr(), q) };
+        let count = S::LANES.min(x.len() - i);
+        bytes[i..i + count].copy_from_slice(&lanes[..count]);
+    }
+    bytes[x.len()..].fill(0);
+    Affine {
+        scale,
+        zero: zero as i32,
+    }
+}
+
+/// Runs `work` over parts of `0..n` items of `size` values, on several threads if that pays.
+pub(crate) fn in_parts(n: usize, size: usize, work: impl Fn(Range<usize>) + Sync) {
+    let items = (GRAIN / size.max(1)).max(1);
+    compute::parallel(n.div_ceil(items), |parts| {
+        work(parts.start * items..(parts.end * items).min(n));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::Random, *};
+
+    #[test]
+    fn values_are_off_by_at_most_half_a_step() {
+        for scale in [1.0, 1e-20, 1e-37, 1e38, 0.0] {
+            for k in [1, 3, 4, 31, 32, 64, 100, 384] {
+                let mut random = Random(k as u64);
+                let x: Vec<f32> = (0..3 * k).map(|_| random.float() * scale).collect();
+                for isa in Isa::available() {
+                    check_bytes(isa, &x, k);
+                    if k % BLOCK == 0 {
+                        check_blocks(isa, &x, k);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_bytes(isa: Isa, x: &[f32], k: usize) {
+        let mut memory = Bytes::default();
+        let (bytes, rows) = memory.quantize(isa, x, k);
+        for ((x, bytes), row) in x.chunks(k).zip(bytes.chunks(Bytes::stride(k))).zip(rows) {
+            let high = x.iter().fold(0f32, |a, b| a.max(*b));
+            let low = x.iter().fold(0f32, |a, b| a.min(*b));
+            let step = f64::from(high) / 255.0 - f64::from(low) / 255.0;
+            for (x, q) in x.iter().zip(bytes) {
+                let read = f64::from(row.scale) * f64::from(i32::from(*q) - row.zero);
+                // The zero point is rounded too, which moves the two ends by up to a step.
+                let bound = 1.01 * step + f64::from(LEAST);
+                assert!((read - f64::from(*x)).abs() <= bound, "{isa:?} {x} {read}");
+            }
+            assert!(bytes[k..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    fn check_blocks(isa: Isa, x: &[f32], k: usize) {
+        let mut memory = Blocks::default();
+        for (x, block) in x.chunks(BLOCK).zip(memory.quantize(isa, x, k)) {
+            let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
+            for (x, q) in x.iter().zip(block.q) {
+                let read = f64::from(block.d) * f64::from(q);
+                let bound = f64::from(largest) / 253.9 + f64::from(LEAST);
+                assert!((read - f64::from(*x)).abs() <= bound, "{isa:?} {x} {read}");
+            }
+            let sum = |q: &[i8]| q.iter().map(|q| i32::from(*q)).sum::<i32>();
+            assert_eq!(block.sums, [sum(&block.q[..16]), sum(&block.q[16..])]);
+            assert_eq!(block.d_sum, block.d * sum(&block.q) as f32);
+        }
+    }
+}

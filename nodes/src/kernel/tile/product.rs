@@ -1,0 +1,155 @@
+//! The product of quantised rows with tiles.
+
+use super::{
+    super::{
+        by_rows,
+        isa::{Isa, Kernel},
+        quantize::Block,
+        simd::Simd,
+        target::Target,
+    },
+    Layout, TILE, Tiles,
+    codes::Codes,
+    scales::{At, Scales},
+};
+use crate::compute;
+use std::{marker::PhantomData, ops::Range};
+
+/// Rows of the input that are taken together.
+const ROWS_TOGETHER: usize = 96;
+
+/// The product over all tiles, on the current pool; lengths and target are checked.
+pub(super) fn run<C: Codes, G: Scales>(
+    isa: Isa,
+    weight: &Tiles,
+    m: usize,
+    x: &[Block],
+    target: Target<'_>,
+) {
+    let units = m.div_ceil(ROWS_TOGETHER) * weight.n.div_ceil(TILE);
+    compute::parallel(units, |units| {
+        isa.run(Product::<C, G> {
+            weight,
+            m,
+            x,
+            target,
+            units,
+            types: PhantomData,
+        });
+    });
+}
+
+struct Product<'a, C, G> {
+    weight: &'a Tiles,
+    m: usize,
+    x: &'a [Block],
+    target: Target<'a>,
+    units: Range<usize>,
+    types: PhantomData<(C, G)>,
+}
+
+impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = self.weight.n;
+        let layout = Layout::of::<C, G>(self.weight.k);
+        let tiles = n.div_ceil(TILE);
+        let data = self.weight.data.as_slice::<u8>();
+        for unit in self.units {
+            let (part, t) = (unit / tiles, unit % tiles);
+            let first = part * ROWS_TOGETHER;
+            let rows = ROWS_TOGETHER.min(self.m - first);
+            let tile = &data[t * layout.size..][..layout.size];
+            let x = &self.x[first * layout.blocks..][..rows * layout.blocks];
+            let columns = TILE.min(n - t * TILE);
+            for lane in (0..columns).step_by(S::LANES) {
+                let mut row = 0;
+                while row < rows {
+                    let left = rows - row;
+                    let x = &x[row * layout.blocks..];
+                    let place = (first + row, t * TILE + lane);
+                    // SAFETY: as many rows are left, the tile is whole, the target is checked, and
+                    // no other unit has these rows and columns.
+                    row += by_rows!(S, left, ROWS => unsafe {
+                        let acc = micro::<S, C, G, ROWS>(s, layout, tile.as_ptr(), x.as_ptr(), lane);
+                        for r in 0..ROWS {
+                            let (row, column) = (place.0 + r, place.1);
+                            self.target.write(s, row, column, columns - lane, acc[r]);
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// `ROWS` rows times the outputs of a tile from `lane` on.
+///
+/// # Safety
+/// `tile` is whole, and there are so many rows of blocks.
+#[inline(always)]
+unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
+    s: S,
+    layout: Layout,
+    tile: *const u8,
+    x: *const Block,
+    lane: usize,
+) -> [S::F; ROWS] {
+    let second = usize::from(G::HALVES);
+    let mut acc = [s.zero(); ROWS];
+    // SAFETY: inside of the tile and of the rows.
+    unsafe {
+        for b in 0..layout.blocks {
+            let codes = tile.add(b * C::BYTES);
+            let mut sums = [[s.splat_i(0); ROWS]; 2];
+            for r in 0..ROWS {
+                let [low, high] = (*x.add(r * layout.blocks + b)).sums;
+                if G::OFFSET != 0 && G::HALVES {
+                    sums[0][r] = s.splat_i(-G::OFFSET * low);
+                    sums[1][r] = s.splat_i(-G::OFFSET * high);
+                } else if G::OFFSET != 0 {
+                    sums[0][r] = s.splat_i(-G::OFFSET * (low + high));
+                }
+            }
+            for g in 0..4 {
+                let (low, high) = C::groups(s, codes, g, lane);
+                for r in 0..ROWS {
+                    let q = (&raw const (*x.add(r * layout.blocks + b)).q).cast::<u8>();
+                    let (q_low, q_high) = (s.splat_4(q.add(4 * g)), s.splat_4(q.add(16 + 4 * g)));
+                    sums[0][r] = dot::<S, C>(s, sums[0][r], low, q_low);
+                    sums[second][r] = dot::<S, C>(s, sums[second][r], high, q_high);
+                }
+            }
+            let at = At {
+                block: tile.add(layout.scales + b * G::BYTES),
+                supers: tile.add(layout.supers + b / 8 * G::SUPER_BYTES),
+            };
+            for half in 0..=second {
+                let factor = G::factor(s, at, half, lane);
+                for r in 0..ROWS {
+                    let d = s.splat((*x.add(r * layout.blocks + b)).d);
+                    let sum = s.to_float(sums[half][r]);
+                    acc[r] = s.fma(sum, s.mul(factor, d), acc[r]);
+                }
+                if G::MINIMUM {
+                    let minimum = s.sub(s.zero(), G::minimum(s, at, half, lane));
+                    for r in 0..ROWS {
+                        let x = &*x.add(r * layout.blocks + b);
+                        let sum = if G::HALVES { x.d_sums[half] } else { x.d_sum };
+                        acc[r] = s.fma(minimum, s.splat(sum), acc[r]);
+                    }
+                }
+            }
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+fn dot<S: Simd, C: Codes>(s: S, acc: S::I, codes: S::I, q: S::I) -> S::I {
+    if C::LARGE {
+        s.dot(acc, codes, q)
+    } else {
+        s.dot_small(acc, codes, q)
+    }
+}
