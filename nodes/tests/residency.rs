@@ -1,5 +1,7 @@
 //! Which adapters are in memory: a scripted loader, and time that only passes when a test says so.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use nodes::{
     NodeError,
     residency::{Bounds, Listed, Loaded, Loader, Policy, Residency, State},
@@ -617,7 +619,7 @@ async fn live(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
     fn bounds_hold_through_any_life(steps in steps()) {

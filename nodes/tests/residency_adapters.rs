@@ -1,5 +1,7 @@
 //! Adapters in PEFT's format in a folder, as a model finds them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use nodes::{
     NodeError,
     adapter::{Adapter, Adapters, Base, Linear},

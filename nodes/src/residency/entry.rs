@@ -1,6 +1,6 @@
 //! One adapter that is held, and one that is no longer held and still in use.
 
-use super::decide::Held;
+use super::{decide::Held, loader::Loaded};
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -8,19 +8,6 @@ use std::{
     },
     time::Duration,
 };
-
-/// What a loader brings.
-#[derive(Debug, Clone)]
-pub struct Loaded<T> {
-    /// What is handed out.
-    pub value: T,
-    /// The memory that it takes.
-    pub bytes: u64,
-    /// Changes whenever its files may have changed; cheap to ask for again.
-    pub stamp: String,
-    /// Changes whenever what its files hold has changed.
-    pub generation: String,
-}
 
 /// One that is held.
 #[derive(Debug)]

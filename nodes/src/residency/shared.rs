@@ -1,9 +1,9 @@
 //! What requests and the keeper both see.
 
 use super::{
-    Loader, Policy, Snapshot,
+    Loaded, Loader, Policy, Snapshot,
     decide::Load,
-    entry::{Entry, Lingering, Loaded},
+    entry::{Entry, Lingering},
 };
 use crate::NodeError;
 use moka::future::Cache;
