@@ -316,9 +316,8 @@ fn a_template_that_does_not_compile_is_shown_at_the_place() {
               5:25 `query`: unexpected end of input, expected end of variable block
             error[bad-template]: template does not compile
               6:41 `}}`: unexpected end of input, expected end of block
-            error[bad-template]: template does not compile
-              7:19 `macro`: unknown statement macro
-              help: a template stands for itself: it has no macros and takes in no others
+            error[bad-template]: a template of a graph stands for itself: it has no macros
+              7:19 `macro m() %}{% endmacro`
             error[bad-template]: template does not compile
               8:26 `}`: unexpected end of string
             error[bad-template]: template does not compile
@@ -326,8 +325,7 @@ fn a_template_that_does_not_compile_is_shown_at_the_place() {
             error[bad-template]: template does not compile
               12:22 `)`: unexpected `)`
             error[bad-template]: template does not compile
-              14:40 `break`: unknown statement break
-              help: filter the list: {% for x in list if … %}
+              14:40 `break`: 'break' must be placed inside a loop
         "#]],
     );
 }

@@ -103,7 +103,7 @@ impl<'a> Infer<'_, 'a> {
 
     /// What a macro yields depends on where it is called, which no type says.
     fn no_macros(&mut self, place: Range<usize>) {
-        let message = "macros cannot be used in a graph".to_owned();
+        let message = "a template of a graph stands for itself: it has no macros".to_owned();
         self.report(codes::BAD_TEMPLATE, message, place);
     }
 

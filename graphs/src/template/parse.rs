@@ -143,7 +143,6 @@ fn does_not_compile(template: &Template, error: &minijinja::Error) -> Diagnostic
         Some("macro" | "call" | "include" | "import" | "from" | "extends" | "block") => {
             problem.help("a template stands for itself: it has no macros and takes in no others")
         }
-        Some("break" | "continue") => problem.help("filter the list: {% for x in list if … %}"),
         _ => problem,
     }
 }
