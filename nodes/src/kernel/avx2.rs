@@ -44,6 +44,7 @@ macro_rules! memory {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
+    const TILE_ROWS: usize = 4;
     type F = __m256;
     type I = __m256i;
 

@@ -57,7 +57,7 @@ impl CausalAttention {
     /// Whether the shape makes sense, and the cache has all that a row refers to.
     pub(crate) fn fits(&self, rows: &[KvRow<'_>], cache_len: usize, block_len: usize) -> bool {
         let block = self.kv_heads * block_len * self.head_dim;
-        if block == 0 || self.heads % self.kv_heads != 0 || self.window == Some(0) {
+        if block == 0 || !self.heads.is_multiple_of(self.kv_heads) || self.window == Some(0) {
             return false;
         }
         let blocks = cache_len / block;
@@ -199,7 +199,7 @@ impl<E: Element> Causal<'_, E> {
         while head < heads.end {
             let left = heads.end - head;
             // SAFETY: as the caller says.
-            head += super::by_rows!(S, left, HEADS => unsafe {
+            head += super::by_rows!(S::ROWS, left, HEADS => unsafe {
                 self.heads::<S, HEADS>(s, row, kv_head, head, memory.as_mut_slice());
             });
         }
@@ -316,25 +316,25 @@ impl<E: Element> Causal<'_, E> {
     ) {
         let dim = self.attention.head_dim;
         let run = &self.rows[rows.clone()];
-        let mut all = usize::MAX..0;
+        let (mut start, mut end) = (usize::MAX, 0);
         for row in run {
             let seen = self.attention.seen(row.position);
-            all = all.start.min(seen.start)..all.end.max(seen.end);
+            (start, end) = (start.min(seen.start), end.max(seen.end));
         }
-        let n = all.len();
+        let n = end - start;
         let mut seen: [Range<usize>; QUERIES] = [const { 0..0 }; QUERIES];
         for (row, seen) in run.iter().zip(&mut seen) {
             let range = self.attention.seen(row.position);
-            *seen = range.start - all.start..range.end - all.start;
+            *seen = range.start - start..range.end - start;
         }
         let mut memory = borrow_memory(2 * n * dim + head::scratch(n, dim));
         let (keys, rest) = memory.as_mut_slice::<f32>().split_at_mut(n * dim);
         let (values, rest) = rest.split_at_mut(n * dim);
-        let mut position = all.start;
-        while position < all.end {
+        let mut position = start;
+        while position < end {
             let (first, length) = self.line(&run[0], kv_head, position);
-            let elements = length.min(all.end - position) * dim;
-            let to = (position - all.start) * dim;
+            let elements = length.min(end - position) * dim;
+            let to = (position - start) * dim;
             widen(s, &self.slab.keys[first..][..elements], &mut keys[to..]);
             widen(s, &self.slab.values[first..][..elements], &mut values[to..]);
             position += elements / dim;

@@ -46,7 +46,12 @@ pub(super) struct Head<'a> {
 
 /// How many floats [`attend`] needs to work in.
 pub(super) fn scratch(n: usize, dim: usize) -> usize {
-    dim * QUERIES + n * QUERIES + if dim % WIDTH == 0 { 0 } else { n * padded(dim) }
+    let copies = if dim.is_multiple_of(WIDTH) {
+        0
+    } else {
+        n * padded(dim)
+    };
+    dim * QUERIES + n * QUERIES + copies
 }
 
 fn padded(dim: usize) -> usize {
@@ -90,7 +95,7 @@ pub(super) unsafe fn attend<S: Simd>(
         for lane in (0..head.seen.len()).step_by(S::LANES) {
             softmax_down(s, scores, head, lane);
         }
-        let values = if dim % WIDTH == 0 {
+        let values = if dim.is_multiple_of(WIDTH) {
             head.values
         } else {
             pad(head, copies)

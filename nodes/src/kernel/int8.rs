@@ -159,7 +159,7 @@ impl Kernel for Product<'_> {
                     let place = (first + row, p * WIDTH, column);
                     // SAFETY: as many rows are left, the panel is whole, `product` has checked the
                     // target, and no other unit has these rows and columns.
-                    row += super::by_rows!(S, left, ROWS => unsafe {
+                    row += super::by_rows!(S::ROWS, left, ROWS => unsafe {
                         micro::<S, ROWS>(s, stride, input, &panel, self.target, place)
                     });
                 }

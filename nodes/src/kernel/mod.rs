@@ -13,6 +13,11 @@
 //! The functions that leave this module are safe: they check the lengths of their slices. They know
 //! no tensors and no devices; [`ops`](crate::ops) does.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are plain, and of the same form for all arrays of a kernel"
+)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -51,16 +56,17 @@ pub(crate) use target::After;
 pub(crate) use tile::{Format, Tiles};
 pub(crate) use weight::{Weight, product};
 
-/// Runs `$body` with `$n` as a constant: the most of 12, 8, 6, 4, 2 or 1 rows that are left and that
-/// the vector unit `$simd` has registers for; other variants are not even compiled. Gives that number.
+/// Runs `$body` with `$n` as a constant: the largest of some counts (12, 8, 6, 4, 2, or those in
+/// brackets) that is left and within `$limit`, or 1. Other variants are not even compiled. Gives that
+/// number.
 macro_rules! by_rows {
-    ($simd:ty, $left:expr, $n:ident => $body:expr) => {
-        crate::kernel::by_rows!(@ $simd, $left, $n, $body, 12, 8, 6, 4, 2)
+    ($limit:expr, $left:expr, $n:ident => $body:expr) => {
+        crate::kernel::by_rows!($limit, [12, 8, 6, 4, 2], $left, $n => $body)
     };
-    (@ $simd:ty, $left:expr, $n:ident, $body:expr, $($count:literal),*) => {
+    ($limit:expr, [$($count:literal),*], $left:expr, $n:ident => $body:expr) => {
         'rows: {
             $(
-                if const { $count <= <$simd>::ROWS } {
+                if const { $count <= $limit } {
                     if $left >= $count {
                         const $n: usize = $count;
                         $body;

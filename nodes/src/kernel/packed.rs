@@ -38,7 +38,7 @@ pub(crate) fn attention(
 ) -> Vec<f32> {
     let m = offsets.last().copied().unwrap_or(0);
     assert!(
-        heads > 0 && hidden % heads == 0 && qkv.len() == 3 * hidden * m,
+        heads > 0 && hidden.is_multiple_of(heads) && qkv.len() == 3 * hidden * m,
         "shape"
     );
     assert!(m == 0 || offsets.is_sorted() && offsets[0] == 0, "offsets");

@@ -243,7 +243,7 @@ impl<E: Element> Kernel for Multiply<'_, E> {
                     let panel = self.panel.add(column);
                     let place = (self.place.0 + row, self.place.1 + column);
                     let columns = shape.columns - column;
-                    row += super::by_rows!(S, left, ROWS => {
+                    row += super::by_rows!(S::ROWS, left, ROWS => {
                         micro::<S, E, ROWS>(s, shape, x, panel, self.target, place, columns)
                     });
                 }

@@ -58,7 +58,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Quantises rows of `k` values, a multiple of 32; gives as many blocks as there are.
     pub(crate) fn quantize(&mut self, isa: Isa, x: &[f32], k: usize) -> &[Block] {
-        assert!(k % BLOCK == 0, "blocks of 32 values");
+        assert!(k.is_multiple_of(BLOCK), "blocks of 32 values");
         let len = x.len() / BLOCK;
         if self.blocks.len() < len {
             self.blocks.resize(len, Block::ZERO);

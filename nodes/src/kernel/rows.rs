@@ -59,7 +59,7 @@ fn each_row(isa: Isa, m: usize, width: usize, work: &impl Rowwise) -> Vec<f32> {
 pub(crate) fn layer_norm(isa: Isa, x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
     let width = weight.len();
     assert!(
-        width > 0 && x.len() % width == 0 && bias.len() == width,
+        width > 0 && x.len().is_multiple_of(width) && bias.len() == width,
         "widths"
     );
     let norm = LayerNorm {
@@ -107,7 +107,7 @@ impl Rowwise for LayerNorm<'_> {
 /// `x / sqrt(mean(x²) + eps) * weight` of rows as wide as the weight.
 pub(crate) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let width = weight.len();
-    assert!(width > 0 && x.len() % width == 0, "widths");
+    assert!(width > 0 && x.len().is_multiple_of(width), "widths");
     each_row(isa, x.len() / width, width, &RmsNorm { x, weight, eps })
 }
 
@@ -139,7 +139,7 @@ impl Rowwise for RmsNorm<'_> {
 
 /// Softmax of rows of `width` values.
 pub(crate) fn softmax(isa: Isa, x: &[f32], width: usize) -> Vec<f32> {
-    assert!(width > 0 && x.len() % width == 0, "width");
+    assert!(width > 0 && x.len().is_multiple_of(width), "width");
     each_row(isa, x.len() / width, width, &Softmax { x, width })
 }
 
@@ -201,7 +201,7 @@ pub(crate) enum Gate {
 
 /// `gate(x[..width]) * x[width..]` of rows of twice `width` values.
 pub(crate) fn gated(isa: Isa, x: &[f32], width: usize, gate: Gate) -> Vec<f32> {
-    assert!(width > 0 && x.len() % (2 * width) == 0, "width");
+    assert!(width > 0 && x.len().is_multiple_of(2 * width), "width");
     each_row(isa, x.len() / (2 * width), width, &Gated { x, width, gate })
 }
 
@@ -246,7 +246,7 @@ pub(crate) fn rope(
     angles: Angles<'_>,
 ) -> Vec<f32> {
     assert!(
-        head_dim > 0 && width % head_dim == 0 && 2 * angles.half <= head_dim,
+        head_dim > 0 && width.is_multiple_of(head_dim) && 2 * angles.half <= head_dim,
         "heads"
     );
     let m = x.len().checked_div(width).unwrap_or(0);

@@ -18,6 +18,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// How many rows of two accumulators a micro-kernel may keep in registers.
     const ROWS: usize;
+    /// How many rows the micro-kernel of quantised tiles takes; it needs more registers a row.
+    const TILE_ROWS: usize;
     /// `LANES` floats.
     type F: Copy;
     /// `LANES` integers of 32 bits, or their bytes.

@@ -65,7 +65,7 @@ impl RopeTable {
     /// `dim` is odd, or there are not `dim / 2` factors.
     pub fn new(rope: &Rope, positions: &[u32], device: &Device) -> Result<Self> {
         let half = rope.dim / 2;
-        if rope.dim % 2 != 0 || rope.factors.as_ref().is_some_and(|f| f.len() != half) {
+        if !rope.dim.is_multiple_of(2) || rope.factors.as_ref().is_some_and(|f| f.len() != half) {
             candle_core::bail!("rotary positions need an even width and as many factors as pairs");
         }
         let mut cos = Vec::with_capacity(positions.len() * half);

@@ -114,7 +114,7 @@ impl Tiles {
     /// the bytes are not those of `n` rows.
     pub(crate) fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
         let row = (k / format.values()).checked_mul(format.bytes())?;
-        if k % format.values() != 0 || n.checked_mul(row)? != bytes.len() {
+        if !k.is_multiple_of(format.values()) || n.checked_mul(row)? != bytes.len() {
             return None;
         }
         let data = with_types!(format, C, S => pack::<C, S>(format, (n, k), row, bytes));
