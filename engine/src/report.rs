@@ -266,7 +266,7 @@ mod tests {
                ╰────
 
         "#]]
-        .assert_eq(&human(&[problem.clone()], &sources, PLAIN));
+        .assert_eq(&human(std::slice::from_ref(&problem), &sources, PLAIN));
         assert_eq!(json(&[problem], &sources)[0]["labels"][0]["line"], 2);
     }
 

@@ -1,5 +1,7 @@
 //! What a person sees who makes mistakes in a file: the messages and exit codes of the real binary.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
 use tests::{run_command, write_graph};
 
 fn check(text: &str) -> (i32, String) {

@@ -1,5 +1,7 @@
 //! Each example, run as its README says, on the real binary and the real models.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
 use serde_json::{Value, json};
 use tests::{Engine, repository};
 

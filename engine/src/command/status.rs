@@ -45,9 +45,17 @@ fn table(status: &Value) -> String {
     let word = |of: &Value, key: &str| of[key].as_str().unwrap_or("?").to_owned();
     let mut text = format!("generation {}\n", status["generation"]);
     for graph in status["graphs"].as_array().into_iter().flatten() {
-        text.push_str(&format!("\n{}  POST {}\n", word(graph, "graph"), word(graph, "route")));
+        text.push_str(&format!(
+            "\n{}  POST {}\n",
+            word(graph, "graph"),
+            word(graph, "route")
+        ));
         for node in graph["nodes"].as_array().into_iter().flatten() {
-            text.push_str(&format!("  {:<20} {:<9}", word(node, "node"), word(node, "kind")));
+            text.push_str(&format!(
+                "  {:<20} {:<9}",
+                word(node, "node"),
+                word(node, "kind")
+            ));
             if let Some(pool) = node["pool"].as_object() {
                 for column in ["replicas", "ongoing", "queued", "answered"] {
                     let number = pool.get(column).and_then(Value::as_u64).unwrap_or(0);
