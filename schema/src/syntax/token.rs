@@ -248,11 +248,11 @@ impl Lexer<'_> {
                     "something follows these quotes",
                     "break the line after `\"\"\"`, or write one quote on each side",
                 );
-                self.to_closing_on_this_line();
+                self.skip_to_closing_on_this_line();
                 return TokenKind::Quoted;
             }
         }
-        if !self.to_closing(multi_line) {
+        if !self.skip_to_closing(multi_line) {
             let quotes = if multi_line { "\"\"\"" } else { "\"" };
             self.problem(
                 start,
@@ -267,7 +267,7 @@ impl Lexer<'_> {
     }
 
     /// Reads to the end of a string with escapes; false if there is none.
-    fn to_closing(&mut self, multi_line: bool) -> bool {
+    fn skip_to_closing(&mut self, multi_line: bool) -> bool {
         loop {
             let stop = |c: char| matches!(c, '"' | '\\') || (!multi_line && is_newline(c));
             self.skip_while(|c| !stop(c));
@@ -297,7 +297,7 @@ impl Lexer<'_> {
     }
 
     /// After a `"""` that does not end its line: to the quotes that were meant to close it.
-    fn to_closing_on_this_line(&mut self) {
+    fn skip_to_closing_on_this_line(&mut self) {
         match self.find_on_this_line("\"\"\"") {
             Some(quotes) => self.at += quotes + 3,
             None => self.skip_while(|c| !is_newline(c)),

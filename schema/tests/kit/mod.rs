@@ -1,5 +1,4 @@
 //! What several test files need.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use schema::{Document, Source, SourceId, parse};
 
@@ -17,10 +16,4 @@ pub fn document(text: &str) -> Document {
     let (document, diagnostics) = parse(&source(text), &|name| Some(format!("value of {name}")));
     assert_eq!(diagnostics, []);
     document
-}
-
-/// The codes of all problems, in order.
-pub fn problems_of(text: &str) -> Vec<&'static str> {
-    let (_, diagnostics) = parse(&source(text), &|_| None);
-    diagnostics.iter().map(|problem| problem.code).collect()
 }
