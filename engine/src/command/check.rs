@@ -21,7 +21,7 @@ impl Check {
         let mut bad = 0;
         for file in &self.files {
             let (diagnostics, sources, good) = match load::load(file, engine::facts::gather(file)) {
-                Ok(loaded) => (loaded.program.warnings().to_vec(), loaded.sources, true),
+                Ok(loaded) => (loaded.warnings, loaded.sources, true),
                 Err(rejected) => (rejected.diagnostics, rejected.sources, false),
             };
             bad += usize::from(!good);

@@ -22,8 +22,7 @@ pub fn style() -> Style {
 pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loaded, Failure> {
     match load::load(path, facts) {
         Ok(loaded) => {
-            let warnings = loaded.program.warnings();
-            eprint!("{}", report::human(warnings, &loaded.sources, style()));
+            eprint!("{}", report::human(&loaded.warnings, &loaded.sources, style()));
             Ok(loaded)
         }
         Err(rejected) => {
