@@ -1,7 +1,7 @@
 //! Causal attention over a cache of keys and values, for any mix of rows of any sequences.
 //!
 //! Two ways: a row that stands alone (decoding) reads its keys line by line for all query heads that
-//! share them; rows of one sequence (a prompt) go through [`head`](super::head) 32 at a time.
+//! share them; rows of one sequence (a prompt) go through [`head`] 32 at a time.
 
 use super::{
     head::{self, Head, Lines, QUERIES},

@@ -2,7 +2,7 @@
 //!
 //! From the processor upwards:
 //!
-//! - [`simd`] says what a kernel needs of a vector unit; [`avx512`], [`avx2`], [`neon`] and
+//! - [`simd`] says what a kernel needs of a vector unit; [`avx512`], [`avx2`], `neon` and
 //!   [`portable`] have it; [`isa`] finds out at run time which of them this processor has.
 //! - [`panel`], [`int8`] and [`tile`] multiply rows with a packed weight of floats, of bytes, and of
 //!   GGUF's quantised blocks; [`target`] is what they have in common at the end: bias, activation,

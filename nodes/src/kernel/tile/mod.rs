@@ -1,7 +1,7 @@
 //! Products with GGUF's quantised weights, packed once into tiles of 16 outputs.
 //!
 //! A file holds each output's inputs in blocks of 32 or 256 small integers (codes) with their scales.
-//! [`format`] reads those blocks; a [`Tiles`] holds the same codes and scales in an order that a
+//! [`mod@format`] reads those blocks; a [`Tiles`] holds the same codes and scales in an order that a
 //! vector unit can use without any shuffling:
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! with four bits a code: byte j of group g (g < 4) has group g below and group g + 4 above
 //! ```
 //!
-//! The inputs of a product are quantised too, 32 values at a time ([`quantize`](super::quantize)),
+//! The inputs of a product are quantised too, 32 values at a time ([`quantize`]),
 //! which is what limits its precision: a result is off by at most `Σ |w| * max|x| / 254`, the maximum
 //! taken over the block of `x`; in practice by some 0.3 % of the result's usual magnitude. The
 //! products of integers are exact, and no format loses a bit of its scales.
