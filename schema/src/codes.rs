@@ -12,7 +12,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The codes that [`parse`](crate::parse) and [`Document::join`](crate::Document::join) give.
+    /// The codes that [`parse`](fn@crate::parse) and [`Document::join`](crate::Document::join) give.
     READ:
     /// The text is not KDL v2.
     SYNTAX_ERROR = "syntax-error";
