@@ -2,16 +2,15 @@
 
 use graphs::{Facts, Machine, Program};
 use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
-use std::{
-
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// A file that has been read and checked.
 #[derive(Debug)]
 pub struct Loaded {
     /// What it says.
     pub program: Program,
+    /// What is probably not meant as it stands, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
     /// The texts that it was read from.
     pub sources: Sources,
     /// The files behind `sources`, in their order.
@@ -43,39 +42,30 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
     let Reader {
         sources,
         files,
-        mut diagnostics,
+        diagnostics: read,
         ..
     } = reader;
     let facts = facts(&document);
-    match graphs::check(document, &facts) {
-        Ok(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Loaded {
+    let (program, checked) = match graphs::check(document, &facts) {
+        Ok(program) => {
+            let warnings = program.warnings().to_vec();
+            (Some(program), warnings)
+        }
+        Err(problems) => (None, problems),
+    };
+    let diagnostics = Diagnostic::joined(read, checked);
+    match program {
+        Some(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Loaded {
             program,
+            warnings: diagnostics,
             sources,
             files,
         }),
-        Ok(program) => {
-            diagnostics.extend_from_slice(program.warnings());
-            Err(Rejected::new(diagnostics, sources, files))
-        }
-        Err(more) => {
-            diagnostics.extend(more);
-            Err(Rejected::new(diagnostics, sources, files))
-        }
-    }
-}
-
-impl Rejected {
-    fn new(mut diagnostics: Vec<Diagnostic>, sources: Sources, files: Vec<PathBuf>) -> Self {
-        let place = |one: &Diagnostic| {
-            let label = one.labels.first();
-            label.map(|label| (label.span.source, label.span.start))
-        };
-        diagnostics.sort_by_key(place);
-        Self {
+        _ => Err(Rejected {
             diagnostics,
             sources,
             files,
-        }
+        }),
     }
 }
 
@@ -119,7 +109,9 @@ impl Reader {
             let message = format!("cannot read {}: {reason}", path.display());
             Diagnostic::error(schema::codes::UNREADABLE_FILE, message, place)
         };
-        let canonical = path.canonicalize().map_err(|error| cannot(error.to_string()))?;
+        let canonical = path
+            .canonicalize()
+            .map_err(|error| cannot(error.to_string()))?;
         if self.open.contains(&canonical) {
             return Err(Diagnostic::error(
                 schema::codes::INCLUDE_CYCLE,

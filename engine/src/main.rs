@@ -8,7 +8,12 @@ use std::process::ExitCode;
 
 /// Serves retrieval-and-generation pipelines that are declared in one file.
 #[derive(Debug, Parser)]
-#[command(name = "engine", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "engine",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -178,11 +178,11 @@ impl miette::Diagnostic for Report<'_> {
         Some(Box::new(self.labels.iter().cloned()))
     }
 
-    fn related<'b>(
-        &'b self,
-    ) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
+    fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
         let elsewhere = self.elsewhere.iter();
-        Some(Box::new(elsewhere.map(|one| one as &dyn miette::Diagnostic)))
+        Some(Box::new(
+            elsewhere.map(|one| one as &dyn miette::Diagnostic),
+        ))
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
                ╰────
 
         "#]]
-        .assert_eq(&human(&[problem.clone()], &sources, PLAIN));
+        .assert_eq(&human(std::slice::from_ref(&problem), &sources, PLAIN));
         assert_eq!(json(&[problem], &sources)[0]["labels"][0]["line"], 2);
     }
 
@@ -276,7 +276,10 @@ mod tests {
         let error = Diagnostic::error("a", "a", span);
         let warning = Diagnostic::warning("b", "b", span);
         assert_eq!(summary(&[]), "no problems");
-        assert_eq!(summary(&[error.clone(), error, warning]), "2 errors, 1 warning");
+        assert_eq!(
+            summary(&[error.clone(), error, warning]),
+            "2 errors, 1 warning"
+        );
     }
 
     #[test]

@@ -60,7 +60,11 @@ pub async fn build_indexes(catalog: &StandardCatalog, bars: &Bars) -> Result<(),
             .await
             .map_err(failed)?;
         bar.finish_and_clear();
-        tracing::info!(index = index.as_str(), documents = built.documents, "built index");
+        tracing::info!(
+            index = index.as_str(),
+            documents = built.documents,
+            "built index"
+        );
     }
     Ok(())
 }

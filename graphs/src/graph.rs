@@ -5,7 +5,7 @@ use petgraph::graph::DiGraph;
 use schema::{Diagnostic, IndexDecl, InputField, ModelDecl, Name, NodeDecl, Server, Type};
 use std::{sync::Arc, time::Duration};
 
-/// Everything that a file and its includes declare, checked. Made by [`check`](crate::check) only.
+/// Everything that a file and its includes declare, checked. Made by [`check`](fn@crate::check) only.
 #[derive(Debug, Clone)]
 pub struct Program {
     pub(crate) server: Server,

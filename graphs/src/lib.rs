@@ -1,11 +1,11 @@
 //! Meaning: declarations in, graphs that can run out.
 //!
-//! [`check`] resolves names, finds the references inside templates, checks the types of ports and
+//! [`check()`] resolves names, finds the references inside templates, checks the types of ports and
 //! yields a [`Program`], the only proof that a file is good; nothing afterwards looks a name up or
-//! asks whether it exists. The crate knows no files, no clock and no runtime.
+//! asks whether it exists. [`Walk`] is the way of one request through a graph, and [`show`] draws
+//! graphs. The crate knows no files, no clock and no runtime.
 
 mod check;
-pub mod codes;
 mod expression;
 mod facts;
 mod graph;

@@ -1,6 +1,9 @@
 //! The problems found so far, and guesses at what an author meant.
 
-use schema::Diagnostic;
+use schema::{Diagnostic, codes};
+
+/// As many problems as anybody reads; those after them are counted.
+const MOST: usize = 200;
 
 /// How many guesses are made for one file: a guess compares with every name there is.
 const MAX_GUESSES: usize = 50;
@@ -11,22 +14,60 @@ const MAX_CANDIDATES: usize = 500;
 /// Gathers problems; nothing stops at the first.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
-    pub(crate) found: Vec<Diagnostic>,
+    found: Vec<Diagnostic>,
+    unheard: bool,
+    errors: usize,
+    dropped: usize,
     guesses: usize,
 }
 
 impl Problems {
-    /// Gathers problems that nobody will see, and makes no guesses for them.
+    /// Gathers nothing: for a look at something that is looked at again.
     pub(crate) fn unheard() -> Self {
         Self {
-            found: Vec::new(),
-            guesses: MAX_GUESSES,
+            unheard: true,
+            ..Self::default()
         }
     }
 
     /// Adds a problem.
     pub(crate) fn push(&mut self, problem: Diagnostic) {
-        self.found.push(problem);
+        self.errors += usize::from(problem.is_error());
+        if self.is_full() {
+            self.dropped += 1;
+        } else {
+            self.found.push(problem);
+        }
+    }
+
+    /// Whether further problems are not shown, so that there is no use in describing them well.
+    pub(crate) fn is_full(&self) -> bool {
+        self.unheard || self.found.len() >= MOST
+    }
+
+    /// Counts an error without a description, once they are not shown.
+    pub(crate) fn skip(&mut self) {
+        self.errors += 1;
+        self.dropped += 1;
+    }
+
+    /// How many errors there are so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// The problems in the order of the file, with a last one that says how many are not among them.
+    pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
+        let place = |problem: &Diagnostic| problem.labels.first().map(|label| label.span);
+        self.found
+            .sort_by_key(|problem| place(problem).map(|span| (span.source, span.start)));
+        if let (Some(last), true) = (self.found.last().and_then(place), self.dropped > 0) {
+            let message = format!("{} further problems are not shown", self.dropped);
+            let problem = Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, last);
+            self.found
+                .push(problem.help("repair those above and check again"));
+        }
+        self.found
     }
 
     /// Adds a problem about `name`, with a guess at which of `candidates` was meant; where none is
@@ -53,7 +94,7 @@ impl Problems {
         name: &str,
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Option<&'a str> {
-        if self.guesses >= MAX_GUESSES || name.len() > 64 {
+        if self.guesses >= MAX_GUESSES || self.is_full() || name.len() > 64 {
             return None;
         }
         self.guesses += 1;

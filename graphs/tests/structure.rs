@@ -25,13 +25,6 @@ fn cycles_are_shown_whole() {
               2:23 `c`: "a" reads "c"
               4:39 `b`: "c" reads "b"
               3:31 `a`: "b" reads "a"
-            error[unknown-name]: unknown name "c"
-              2:23 `c`
-              help: did you mean "d"?
-            error[cycle]: "me" reads its own result
-              6:32 `me`
-            error[unknown-name]: unknown name "me"
-              6:32 `me`
             error[cycle]: "me" reads its own result
               6:32 `me`
             error[cycle]: nodes wait for each other: x → y → x
@@ -62,7 +55,6 @@ fn a_fallback_is_not_read() {
 #[test]
 fn what_never_happens() {
     check(
-        r#"input { lane { one-of fast slow }; q }
         r#"input { lane { one-of fast slow }; q; opt optional=#true }
         switch s on="{{ input.q }}" { case "a"; case "b"; case "a"; default "c" }
         template t1 when="{{ s == 'x' }}" { text "1" }
@@ -81,7 +73,6 @@ fn what_never_happens() {
         merge m3 { from t7 t5 }
         merge m4 { from t5 }
         switch s2 on="{{ s }}" { case "a"; case "nope"; default "z" }
-        output { o "{{ [t1, t2, t3, t4, t6, t8, m1, m2, m3, m4, s2] }}" }"#,
         output { o "{{ [t1, t2, t3, t4, t6, t8, m1, m2, m3, m4, s2, s3] }}" }"#,
         expect![[r#"
             error[unreachable]: case "a" is never reached
@@ -90,7 +81,6 @@ fn what_never_happens() {
             error[unreachable]: `s` is never "x"
               4:35 `'x'`
               3:16 `s`: one of a, b and c
-              help: did you mean "a"?
               help: it is one of a, b and c
             error[unreachable]: `input.lane` is never "slwo"
               5:44 `'slwo'`
@@ -99,22 +89,12 @@ fn what_never_happens() {
             error[unreachable]: `s` is never "bb"
               6:41 `'bb'`
               3:16 `s`: one of a, b and c
-              help: did you mean "b"?
               help: it is one of a, b and c
             error[unreachable]: the node never runs: its condition never holds
               7:26 `#false`
             error[unreachable]: the node never runs: its conditions exclude each other
               9:65 `t5`
             error[type-mismatch]: a text is no condition: it holds unless it is empty
-              11:26 `"{{ s }} "`
-              help: write the condition as one `{{ expression }}`
-            warning[unreachable]: "t5" is never taken: one of those before it always has a result
-              15:32 `t5`
-            warning[unreachable]: "t5" is never taken: one of those before it always has a result
-              16:28 `t5`
-            warning[unreachable]: merge "m4" has one node to choose from
-              17:25 `t5`
-              help: read that node instead
               10:26 `"yes"`
               help: write the condition as one `{{ expression }}`
             error[type-mismatch]: a text is no condition: it holds unless it is empty
@@ -150,31 +130,21 @@ fn nodes_that_nothing_reads() {
               4:18 `b`
         "#]],
     );
-    check("template a { text \"a\" }", expect![[r#"
-        error[missing-option]: graph "g" has no `output` block
-          1:7 `g`
-          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
-    "#]]);
-    check("output { }", expect![[r#"
-        error[missing-option]: graph "g" answers with no fields
-          2:1 `output`
-          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
-    "#]]);
     check(
         "template a { text \"a\" }",
         expect![[r#"
-        error[missing-option]: graph "g" has no `output` block
-          1:7 `g`
-          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
-    "#]],
+            error[missing-argument]: graph "g" has no `output` block
+              1:7 `g`
+              help: `output` names the fields of the answer, such as `answer "{{ node }}"`
+        "#]],
     );
     check(
         "output { }",
         expect![[r#"
-        error[missing-option]: graph "g" answers with no fields
-          2:1 `output`
-          help: `output` names the fields of the answer, such as `answer "{{ node }}"`
-    "#]],
+            error[missing-argument]: graph "g" answers with no fields
+              2:1 `output`
+              help: `output` names the fields of the answer, such as `answer "{{ node }}"`
+        "#]],
     );
 }
 
@@ -215,7 +185,6 @@ fn limits() {
         error[nested-timeout]: embed "a" may take 5s, longer than its whole graph
           4:56 `"5s"`
           help: give the graph a `timeout` of its own; it is 2s
-    "#]].assert_eq(&problems_of_file(file));
     "#]]
     .assert_eq(&problems_of_file(file));
 }
@@ -240,7 +209,7 @@ graph g route="/docs" {
     expect![[r#"
         error[wrong-type]: the default breaks the rules of its own field
           6:47 `"many"`
-          6:20 `top-k`: this field is a integer
+          6:20 `top-k`: the type of this field is integer
           help: write a value that a request could send
         error[unknown-option]: unknown option "max-dealy" for embed question
           7:61 `max-dealy`
@@ -254,7 +223,6 @@ graph g route="/docs" {
         error[duplicate-route]: route "/docs" belongs to the engine
           5:15 `"/docs"`
           help: the engine serves /docs and what is below it itself
-        error[unknown-field]: the request has no field "qury"
         error[unknown-field]: no field "qury" in the request
           7:51 `qury`
           help: did you mean "query"?
@@ -267,16 +235,12 @@ graph g route="/docs" {
         error[cycle]: nodes wait for each other: a → b → a
           9:27 `b`: "a" reads "b"
           10:27 `a`: "b" reads "a"
-        error[unknown-name]: unknown name "b"
-          9:27 `b`
-          help: did you mean "c"?
         error[unknown-name]: unknown filter "uper"
           9:31 `uper`
           help: did you mean "upper"?
         error[bad-template]: template does not compile
           11:27 `hits`: unexpected end of input, expected end of variable block
     "#]].assert_eq(&problems_of_file(file));
-    assert_eq!(diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(), 11);
     assert_eq!(
         diagnostics
             .iter()
@@ -294,7 +258,6 @@ fn the_examples_of_the_language_check() {
           26:24 `32`
           28:30 `16`: the most that a replica holds
           help: raise `max-ongoing-requests` or lower `max-size`
-    "#]].assert_eq(&problems_of_file(rag));
     "#]]
     .assert_eq(&problems_of_file(rag));
 }

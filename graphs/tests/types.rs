@@ -13,19 +13,6 @@ fn check(body: &str, expected: Expect) {
 #[test]
 fn expressions_have_types() {
     let expressions = [
-        "input.query", "input.k", "input.maybe", "input.lane", "input.texts", "input.texts[0]",
-        "input.any.thing[3]", "header.x_lora_id", "header.x_lora_id | default('qa')",
-        "question", "question[0]", "vectors", "hits", "hits[0]", "hits[-1].score", "hits[:3]", "hits[0].metadata",
-        "hits | map(attribute='id') | list", "hits | map(attribute='metadata.title') | list", "hits | length", "hits | first", "hits | map(attribute='text') | join(', ')",
-        "hits | selectattr('score', 'gt', 0.5) | list", "hits | sort(attribute='score', reverse=true)", "hits | batch(2)", "hits | tojson", "hits | json",
-        "hits | map(attribute='score') | sum", "hits | map(attribute='text') | map('upper') | list",
-        "answer", "answer | trim", "lane", "lane == 'fast'",
-        "1", "1.5", "-2", "'x'", "true", "none", "[1, 2]", "[1, 'a']", "(1, 2)", "{'a': 1}", "{'a': 1}.a", "[]",
-        "input.k + 1", "input.k / 2", "input.k * 1.5", "input.query ~ 1", "input.query + 'x'", "'ab' * 3", "[1] + [2.5]",
-        "input.k > 3", "1 < input.k < 5", "not input.k", "input.k in [1, 2]", "input.query is defined",
-        "1 if input.k else 2.5", "'a' if input.k else 1", "'a' if input.k", "'a' if input.k else none",
-        "input.query or 'x'", "input.maybe or 'x'", "input.maybe if input.maybe else 'x'", "input.maybe | default('x')", "input.maybe is none and input.k", "range(3)", "dict(a=1)",
-        "input.k | int", "input.query | int", "input.k | float", "input.k | round(1)", "input.k | abs", "input.query | split(' ')", "input.texts | unique | list", "input.texts | reverse",
         "input.query",
         "input.k",
         "input.maybe",
@@ -128,7 +115,6 @@ fn expressions_have_types() {
         .zip(fields)
         .map(|(expression, field)| format!("{expression:50} {}\n", field.value_type))
         .collect();
-    expect![].assert_eq(&lines);
     expect![[r#"
         input.query                                        text
         input.k                                            integer
@@ -225,7 +211,6 @@ fn nodes_yield_types() {
         template i { text "{{ f }} or so" }
         template j { text "{{ f }}" }
         template fast when="{{ input.lane == 'fast' }}" { text "x" }
-        template slow when="{{ not (input.lane == 'fast') }}" { text "{{ input.texts }}" }
         template slow when="{{ not (input.lane == 'fast') }}" { text "{{ input.query }}" }
         merge all { from fast slow }
         merge some { from fast e }
@@ -241,9 +226,6 @@ fn nodes_yield_types() {
         }"#,
     );
     let nodes = program.graphs()[0].clone();
-    let lines: String =
-        nodes.nodes().map(|(_, node)| format!("{}: {}\n", *node.decl.id, node.output)).collect();
-    expect![].assert_eq(&lines);
     let lines: String = nodes
         .nodes()
         .map(|(_, node)| format!("{}: {}\n", *node.decl.id, node.output))
@@ -285,7 +267,6 @@ fn ports_take_what_fits() {
         split pieces { text "{{ top[0].score }}" }
         search more { index docs; text "{{ input.query }}"; filter "{{ input.texts }}"; top-k "{{ input.flag }} " }
         output { a "{{ [answer, pieces, more] }}" }"#,
-        expect![],
         expect![[r#"
             error[type-mismatch]: `text` of embed "question" takes a text or a list of text, not a number
               3:49 `input.n`: this is a number
@@ -336,9 +317,6 @@ fn vectors_of_another_size() {
         search hits { index docs; vector "{{ question }}" }
         search good { index docs; vector "{{ input.v }}" }
         output { a "{{ hits }}"; b "{{ good }}" }"#,
-        expect![],
-    );
-    expect![].assert_eq(&kit::problems_of_file(
         expect![[r#"
             error[dimension-mismatch]: `vector` of search "hits" takes a vector of 384, not a vector of 128
               4:46 `question`: this is a vector of 128
@@ -375,8 +353,8 @@ fn operators_take_what_they_can() {
             i "{{ input.k[0] }}"
             j "{{ input.texts['a':] }}"
             k "{{ input.k[1:] }}"
+            l "{{ input.query[0] }}"
         }"#,
-        expect![],
         expect![[r#"
             error[type-mismatch]: cannot add a text and an integer
               4:19 `input.query + 1`
@@ -398,6 +376,9 @@ fn operators_take_what_they_can() {
               13:31 `'a'`
             error[type-mismatch]: an integer cannot be sliced
               14:19 `input.k`
+            error[type-mismatch]: a text has no elements
+              15:19 `input.query[0]`
+              help: the first letter of a text is `[:1]`
         "#]],
     );
 }
@@ -413,7 +394,6 @@ fn each_goes_over_lists() {
         embed e each="{{ input.texts }}" when="{{ item }}" { model minilm; text "x" }
         embed f each="over {{ input.texts }}" { model minilm; text "{{ item }}" }
         output { x "{{ [a, b, c, d, e, f] }}" }"#,
-        expect![],
         expect![[r#"
             error[type-mismatch]: `each` of embed "a" takes a list, not a text
               3:26 `input.query`: this is a text
@@ -444,7 +424,6 @@ fn fallbacks_yield_what_their_node_does() {
         search f { index docs; text "x"; fallback "{{ [] }}" }
         http g { url "http://localhost:1"; fallback #null }
         output { x "{{ [a, b, d, f, g] }}" }"#,
-        expect![],
         expect![[r#"
             error[type-mismatch]: the fallback of embed "a" takes a vector of 384, not a text
               3:68 `"none"`: this is a text
@@ -463,7 +442,6 @@ fn values_that_may_be_none() {
         search fine { index docs; text "{{ input.query }}"; top-k "{{ input.k | default(5) }}" }
         generate answer { model gemma; prompt "{{ hits }}"; temperature "{{ input.t }}"; seed "{{ input.k }}" }
         output { x "{{ answer }}"; y "{{ fine }}" }"#,
-        expect![],
         expect![[r#"
             warning[none-possible]: search "hits" is skipped where `top-k` is none
               3:71 `input.k`

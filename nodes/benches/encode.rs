@@ -1,14 +1,16 @@
 //! How many texts a second an encoder embeds: `cargo bench -p nodes --bench encode -- [THREADS]`.
 //!
-//! `ENGINE_TEST_MODELS` names the folder that holds `minilm`. Medians; tokens are split anew each time,
-//! as for a request.
+//! Medians; tokens are split anew each time, as for a request.
+
+#[path = "../tests/real_models/mod.rs"]
+mod real_models;
 
 use nodes::{
     compute::ComputePool,
     model::{Encoder, EncoderOptions, Sequence, TokenizeError},
     ops::WeightType,
 };
-use std::{env, error::Error, hint::black_box, path::Path, time::Duration};
+use std::{env, error::Error, hint::black_box, time::Duration};
 use tokio::time::Instant;
 
 const ROUNDS: usize = 15;
@@ -21,14 +23,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .find_map(|argument| argument.parse().ok());
     let threads = threads.unwrap_or(2);
-    let models = env::var("ENGINE_TEST_MODELS")?;
+    let folder = real_models::minilm();
     println!("all-MiniLM-L6-v2 on {threads} threads, texts/s (median time of a batch)");
     for weights in [WeightType::F32, WeightType::Int8] {
         let options = EncoderOptions {
             weights,
             ..EncoderOptions::default()
         };
-        let encoder = Encoder::load(&Path::new(&models).join("minilm"), &options)?;
+        let encoder = Encoder::load(&folder, &options)?;
         let short: Vec<String> = (0..32).map(|n| text(8 + n % 5)).collect();
         let mixed: Vec<String> = (0..32).map(|n| text(8 + n * 8)).collect();
         let cases = [

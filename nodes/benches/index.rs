@@ -14,8 +14,14 @@ const QUERIES: usize = 60;
 const WORDS: u64 = 20_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let sizes = if sizes.is_empty() { vec![10_000, 100_000] } else { sizes };
+    let sizes: Vec<usize> = std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .collect();
+    let sizes = if sizes.is_empty() {
+        vec![10_000, 100_000]
+    } else {
+        sizes
+    };
     for documents in sizes {
         measure(documents)?;
     }
@@ -47,13 +53,15 @@ fn measure(documents: usize) -> Result<(), Box<dyn Error>> {
     let vectors: Vec<Vec<f32>> = (0..QUERIES).map(|_| random.near(&centres)).collect();
     let texts: Vec<String> = (0..QUERIES).map(|_| random.text(3)).collect();
     let few = filter("part", Value::Integer(7))?;
+    let fifth = filter("fifth", Value::Boolean(true))?;
     let half = filter("half", Value::Boolean(true))?;
-    let cases: [(&str, &Index, bool, bool, Option<&Filter>); 9] = [
+    let cases: [(&str, &Index, bool, bool, Option<&Filter>); 10] = [
         ("vector, exact", &exact, true, false, None),
         ("vector, bytes", &bytes, true, false, None),
         ("vector, exact, 1 in 1000", &exact, true, false, Some(&few)),
         ("vector, exact, 1 in 2", &exact, true, false, Some(&half)),
         ("vector, bytes, 1 in 2", &bytes, true, false, Some(&half)),
+        ("vector, exact, 1 in 5", &exact, true, false, Some(&fifth)),
         ("words", &exact, false, true, None),
         ("words, 1 in 2", &exact, false, true, Some(&half)),
         ("both, exact", &exact, true, true, None),
@@ -77,7 +85,10 @@ fn measure(documents: usize) -> Result<(), Box<dyn Error>> {
         let (median, slow) = (ms(times[QUERIES / 2]), ms(times[QUERIES * 9 / 10]));
         println!("  {name:26} p50 {median:8.3} ms   p90 {slow:8.3} ms");
     }
-    println!("  recall at 10, bytes        {:.4}", recall(&exact, &bytes, &vectors)?);
+    println!(
+        "  recall at 10, bytes        {:.4}",
+        recall(&exact, &bytes, &vectors)?
+    );
     Ok(())
 }
 
@@ -117,13 +128,19 @@ impl Random {
     }
 
     fn vector(&mut self) -> Vec<f32> {
-        (0..DIMENSIONS).map(|_| self.uniform() + self.uniform() - 1.0).collect()
+        (0..DIMENSIONS)
+            .map(|_| self.uniform() + self.uniform() - 1.0)
+            .collect()
     }
 
     fn near(&mut self, centres: &[Vec<f32>]) -> Vec<f32> {
         let centre = &centres[self.next() as usize % centres.len()];
         let noise = self.vector();
-        centre.iter().zip(noise).map(|(value, noise)| value + 0.5 * noise).collect()
+        centre
+            .iter()
+            .zip(noise)
+            .map(|(value, noise)| value + 0.5 * noise)
+            .collect()
     }
 
     /// Words of which few are frequent and many rare.
@@ -138,12 +155,16 @@ impl Random {
     fn record(&mut self, number: usize, centres: &[Vec<f32>]) -> Record {
         let metadata = [
             ("part", Value::Integer((number % 1000) as i64)),
+            ("fifth", Value::Boolean(number.is_multiple_of(5))),
             ("half", Value::Boolean(number.is_multiple_of(2))),
         ];
         Record {
             id: number.to_string().into(),
             text: self.text(60).into(),
-            metadata: metadata.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+            metadata: metadata
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
             vector: Some(self.near(centres)),
         }
     }

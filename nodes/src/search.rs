@@ -46,7 +46,9 @@ impl Search {
             let _computing = computing;
             index.search(&wanted.query())
         });
-        let found = search.await.map_err(|error| NodeError::because("a search ended early", error))?;
+        let found = search
+            .await
+            .map_err(|error| NodeError::because("a search ended early", error))?;
         Ok(Value::list(found?.into_iter().map(Value::Document)))
     }
 
@@ -97,7 +99,9 @@ impl Wanted {
             filter: filter(item.arguments.get("filter"))?,
         };
         if wanted.vector.is_none() && wanted.text.is_none() {
-            return Err(NodeError::invalid("the search has neither a vector nor a text"));
+            return Err(NodeError::invalid(
+                "the search has neither a vector nor a text",
+            ));
         }
         Ok(wanted)
     }
@@ -117,9 +121,13 @@ fn vector(value: &Value) -> Result<Option<Arc<[f32]>>, NodeError> {
         Value::None => Ok(None),
         Value::Vector(vector) => Ok(Some(vector.clone())),
         Value::List(values) => {
-            let numbers = values.iter().map(|value| value.as_number().map(|number| number as f32));
+            let numbers = values
+                .iter()
+                .map(|value| value.as_number().map(|number| number as f32));
             let vector: Option<Arc<[f32]>> = numbers.collect();
-            vector.map(Some).ok_or_else(|| NodeError::invalid("the vector holds more than numbers"))
+            vector
+                .map(Some)
+                .ok_or_else(|| NodeError::invalid("the vector holds more than numbers"))
         }
         other => Err(wrong("vector", "a vector", other)),
     }
@@ -137,9 +145,15 @@ fn top_k(value: &Value) -> Result<usize, NodeError> {
     if value.is_none() {
         return Ok(DEFAULT_TOP_K);
     }
-    let given = value.as_integer().ok_or_else(|| wrong("top-k", "a whole number", value))?;
-    let allowed = usize::try_from(given).ok().filter(|given| (1..=MOST_RESULTS).contains(given));
-    allowed.ok_or_else(|| NodeError::invalid(format!("top-k is {given}; it can be 1 to {MOST_RESULTS}")))
+    let given = value
+        .as_integer()
+        .ok_or_else(|| wrong("top-k", "a whole number", value))?;
+    let allowed = usize::try_from(given)
+        .ok()
+        .filter(|given| (1..=MOST_RESULTS).contains(given));
+    allowed.ok_or_else(|| {
+        NodeError::invalid(format!("top-k is {given}; it can be 1 to {MOST_RESULTS}"))
+    })
 }
 
 fn filter(value: &Value) -> Result<Option<Filter>, NodeError> {

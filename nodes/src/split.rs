@@ -26,7 +26,9 @@ impl Split {
         let text = item.arguments.get("text");
         let Some(text) = text.as_text() else {
             let what = text.type_name();
-            return Err(NodeError::invalid(format!("split takes a text, not {what}")));
+            return Err(NodeError::invalid(format!(
+                "split takes a text, not {what}"
+            )));
         };
         let pieces = pieces(text, self.by, self.max_chars, self.overlap);
         Ok(Value::list(pieces.into_iter().map(Value::text)))
@@ -99,7 +101,11 @@ fn back(text: &str, place: usize, overlap: usize) -> usize {
         .find(char::is_whitespace)
         .filter(|space| !repeated[*space..].trim().is_empty());
     // A text without white space, such as Chinese, may be cut anywhere.
-    let whole = if before.ends_with(char::is_whitespace) { place } else { earliest };
+    let whole = if before.ends_with(char::is_whitespace) {
+        place
+    } else {
+        earliest
+    };
     word.map_or(whole, |space| earliest + space)
 }
 
@@ -178,8 +184,7 @@ fn blank_line(text: &str) -> Option<usize> {
 /// The place behind the first sentence: after a full stop and white space, unless a small letter
 /// goes on ("e.g. this"), or after a full stop of a script that writes no spaces.
 fn sentence_end(text: &str) -> Option<usize> {
-    let mut chars = text.char_indices().peekable();
-    while let Some((place, c)) = chars.next() {
+    for (place, c) in text.char_indices() {
         let after = place + c.len_utf8();
         if matches!(c, '。' | '！' | '？') {
             return Some(after);
@@ -215,21 +220,55 @@ mod tests {
         let cases: &[(&str, SplitBy, usize, usize, &[&str])] = &[
             ("", Paragraph, 10, 0, &[]),
             (" \n\n ", Paragraph, 10, 0, &[]),
-            ("one\n\ntwo\n\nthree", Paragraph, 8, 0, &["one\n\ntwo", "three"]),
+            (
+                "one\n\ntwo\n\nthree",
+                Paragraph,
+                8,
+                0,
+                &["one\n\ntwo", "three"],
+            ),
             ("one\r\n\r\ntwo", Paragraph, 4, 0, &["one", "two"]),
-            ("One. Two, e.g. this. Three!", Sentence, 16, 0, &["One.", "Two, e.g. this.", "Three!"]),
-            ("He said \"No.\" Then left.", Sentence, 14, 0, &["He said \"No.\"", "Then left."]),
+            (
+                "One. Two, e.g. this. Three!",
+                Sentence,
+                16,
+                0,
+                &["One.", "Two, e.g. this.", "Three!"],
+            ),
+            (
+                "He said \"No.\" Then left.",
+                Sentence,
+                14,
+                0,
+                &["He said \"No.\"", "Then left."],
+            ),
             ("一。二。三。", Sentence, 4, 0, &["一。二。", "三。"]),
             ("a b\nc d\ne", Line, 4, 0, &["a b", "c d", "e"]),
             ("a b\nc d\ne", Line, 7, 0, &["a b\nc d", "e"]),
-            ("a long paragraph\n\nb", Paragraph, 10, 0, &["a long", "paragraph", "b"]),
+            (
+                "a long paragraph\n\nb",
+                Paragraph,
+                10,
+                0,
+                &["a long", "paragraph", "b"],
+            ),
             ("unbreakable", Paragraph, 4, 0, &["unbr", "eaka", "ble"]),
-            ("one two three four", Line, 10, 4, &["one two", "two three", "four"]),
+            (
+                "one two three four",
+                Line,
+                10,
+                4,
+                &["one two", "two three", "four"],
+            ),
             ("一二三四五六", Line, 4, 2, &["一二三四", "三四五六"]),
             ("äöü äöü", Line, 3, 0, &["äöü", "äöü"]),
         ];
         for (text, by, max_chars, overlap, expected) in cases {
-            assert_eq!(pieces(text, *by, *max_chars, *overlap), *expected, "{text:?}");
+            assert_eq!(
+                pieces(text, *by, *max_chars, *overlap),
+                *expected,
+                "{text:?}"
+            );
         }
     }
 
@@ -272,11 +311,17 @@ mod tests {
             arguments: Arguments::from_iter([("text", value)]),
             context: Default::default(),
         };
-        let answers = node.run(vec![item(Value::text("a\nbcd")), item(Value::None)]).await;
+        let answers = node
+            .run(vec![item(Value::text("a\nbcd")), item(Value::None)])
+            .await;
         let [Ok(Value::List(pieces)), Err(error)] = &answers[..] else {
             panic!("{answers:?}");
         };
-        let texts: Vec<_> = pieces.iter().filter_map(Value::as_text).map(|text| &**text).collect();
+        let texts: Vec<_> = pieces
+            .iter()
+            .filter_map(Value::as_text)
+            .map(|text| &**text)
+            .collect();
         assert_eq!(texts, ["a", "bcd"]);
         assert_eq!(error.to_string(), "split takes a text, not none");
     }

@@ -1,5 +1,7 @@
 //! Models from a hub: a server on loopback plays one.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "source/kit.rs"]
 mod kit;
 

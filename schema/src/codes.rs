@@ -12,7 +12,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The codes that [`parse`](crate::parse) and [`Document::join`](crate::Document::join) give.
+    /// The codes that [`parse`](fn@crate::parse) and [`Document::join`](crate::Document::join) give.
     READ:
     /// The text is not KDL v2.
     SYNTAX_ERROR = "syntax-error";
@@ -93,4 +93,15 @@ codes! {
     NESTED_TIMEOUT = "nested-timeout";
     /// More than the machine has.
     RESOURCES = "resources";
+}
+
+codes! {
+    /// The codes that `engine` gives when it reads a file or is about to run it.
+    LOAD:
+    /// A file or an include that cannot be read.
+    UNREADABLE_FILE = "unreadable-file";
+    /// A file that includes itself, directly or through others.
+    INCLUDE_CYCLE = "include-cycle";
+    /// An option whose behaviour is not built yet.
+    NOT_BUILT_YET = "not-built-yet";
 }

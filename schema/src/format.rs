@@ -71,8 +71,8 @@ struct Printer<'a> {
     line_breaks: usize,
     /// Whether what comes next begins a line even without a line break before it.
     must_break: bool,
-    /// A `\` at the end of the line, with the comment after it; printed once something follows.
-    continued: Option<Option<&'a str>>,
+    /// Lines were broken with `\`, with these comments after it; printed once something follows.
+    continued: Option<Vec<&'a str>>,
 }
 
 impl<'a> Printer<'a> {
@@ -107,40 +107,41 @@ impl<'a> Printer<'a> {
         match self.continued {
             // The line break that the `\` is for.
             Some(_) if self.line_breaks == 0 => self.line_breaks = 1,
-            // The continued line is empty, so the node ends without the `\`.
-            Some(comment) => {
-                self.continued = None;
-                self.line_breaks = 0;
-                if let Some(comment) = comment {
-                    self.line_comment(comment);
-                }
-                self.line_breaks = 1;
-            }
+            Some(_) => self.end_continued(),
             None if self.last == Some(TokenKind::SlashDash) => {}
             None => self.line_breaks += 1,
         }
     }
 
+    /// The continued line is empty, so the node ends without the `\`; its comments stay.
+    fn end_continued(&mut self) {
+        for (index, comment) in self.continued.take().into_iter().flatten().enumerate() {
+            self.line_breaks = usize::from(index > 0);
+            self.line_comment(comment);
+        }
+        self.line_breaks = 1;
+    }
+
     fn continuation(&mut self) {
-        let within_node = self.line_breaks == 0
-            && !self.must_break
-            && self.last.is_some()
-            && self.last != Some(TokenKind::SlashDash);
-        if within_node {
-            self.continued = Some(None);
-        } else if self.continued.is_none() {
+        let after = self.last.filter(|last| *last != TokenKind::SlashDash);
+        if self.continued.is_some() {
+            // A further line is continued.
+            self.line_breaks = 0;
+        } else if after.is_some() && self.line_breaks == 0 && !self.must_break {
+            self.continued = Some(Vec::new());
+        } else {
             // Between nodes it only breaks a line, which the line break after it does as well.
-            self.must_break |= self.last.is_some() && self.last != Some(TokenKind::SlashDash);
+            self.must_break |= after.is_some();
         }
     }
 
     fn line_comment(&mut self, text: &'a str) {
         let text = text.trim_end();
-        if let Some(comment) = &mut self.continued
-            && self.line_breaks == 0
-        {
-            *comment = Some(text);
-            return;
+        match &mut self.continued {
+            Some(comments) if self.line_breaks == 0 => return comments.push(text),
+            // The continued line is empty but for this.
+            Some(_) => self.end_continued(),
+            None => {}
         }
         if self.line_breaks == 0 && self.last.is_some() {
             self.out.push(' ');
@@ -153,7 +154,8 @@ impl<'a> Printer<'a> {
     }
 
     fn semicolon(&mut self) {
-        if self.continued.take().is_some() {
+        if self.continued.is_some() {
+            self.end_continued();
             self.line_breaks = 0;
         }
         match self.blocks.last() {
@@ -165,11 +167,8 @@ impl<'a> Printer<'a> {
     fn close(&mut self) {
         let one_line = self.blocks.pop().unwrap_or_default();
         let empty = self.last == Some(TokenKind::Open);
-        if let Some(comment) = self.continued.take() {
-            self.line_breaks = 0;
-            if let Some(comment) = comment {
-                self.line_comment(comment);
-            }
+        if self.continued.is_some() {
+            self.end_continued();
         }
         if !empty && one_line {
             self.out.push(' ');
@@ -197,14 +196,8 @@ impl<'a> Printer<'a> {
     /// Prints what stands between the last token and one of this kind.
     fn place(&mut self, kind: TokenKind) {
         let (last, line_breaks) = (self.last, self.line_breaks);
-        if let Some(comment) = self.continued.take() {
-            self.out.push_str(" \\");
-            if let Some(comment) = comment {
-                self.out.push(' ');
-                self.out.push_str(comment);
-            }
-            self.out.push('\n');
-            self.indent(self.depth() + 1);
+        if let Some(comments) = self.continued.take() {
+            self.continue_line(&comments);
         } else if last.is_none() {
         } else if line_breaks > 0 || self.must_break {
             self.out.push('\n');
@@ -220,6 +213,16 @@ impl<'a> Printer<'a> {
         self.last = Some(kind);
         self.line_breaks = 0;
         self.must_break = false;
+    }
+
+    fn continue_line(&mut self, comments: &[&str]) {
+        let bare: &[&str] = &[""];
+        for comment in if comments.is_empty() { bare } else { comments } {
+            let line = format!(" \\ {comment}");
+            self.out.push_str(line.trim_end());
+            self.out.push('\n');
+            self.indent(self.depth() + 1);
+        }
     }
 
     /// Prints a string; the lines of a multi-line one are indented one level more than their node.
@@ -253,10 +256,7 @@ impl<'a> Printer<'a> {
     }
 
     fn finish(mut self) -> String {
-        if let Some(Some(comment)) = self.continued.take() {
-            self.line_breaks = 0;
-            self.line_comment(comment);
-        }
+        self.end_continued();
         if !self.out.is_empty() {
             self.out.push('\n');
         }

@@ -2,7 +2,6 @@
 
 use expect_test::{Expect, expect};
 use schema::{Source, SourceId, parse};
-use std::fmt::Write;
 
 /// Each problem with its code, the text that each label underlines, and its help.
 fn problems(text: &str) -> String {
@@ -16,13 +15,13 @@ fn problems(text: &str) -> String {
     });
     let mut shown = String::new();
     for diagnostic in diagnostics {
-        writeln!(shown, "{}: {}", diagnostic.code, diagnostic.message).unwrap();
+        shown += &format!("{}: {}\n", diagnostic.code, diagnostic.message);
         for label in &diagnostic.labels {
             let underlined = &text[label.span.range()];
-            writeln!(shown, "    {underlined:?} {}", label.text).unwrap();
+            shown += &format!("    {underlined:?} {}\n", label.text);
         }
         if let Some(help) = diagnostic.help {
-            writeln!(shown, "    help: {help}").unwrap();
+            shown += &format!("    help: {help}\n");
         }
     }
     shown

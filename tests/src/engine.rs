@@ -16,7 +16,10 @@ const START: Duration = Duration::from_secs(600);
 /// The repository's root.
 pub fn repository() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the tests are a folder of the repository").to_owned()
+    tests
+        .parent()
+        .expect("the tests are a folder of the repository")
+        .to_owned()
 }
 
 /// Writes a graph file into a fresh folder.
@@ -50,7 +53,10 @@ fn binary() -> &'static Path {
             build.arg("--release");
         }
         let built = build.current_dir(repository()).status();
-        assert!(built.is_ok_and(|status| status.success()), "the binary must build");
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "the binary must build"
+        );
         profile.join("engine")
     })
 }
@@ -180,7 +186,10 @@ impl Engine {
     pub fn stop(mut self) -> Option<i32> {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "the signal is sent"
+        );
         self.child.wait().expect("it ends").code()
     }
 }
@@ -233,9 +242,8 @@ impl Log {
     }
 
     fn wait_for(&self, within: Duration, wanted: fn(&str) -> bool) -> Option<String> {
-        let waiting = |lines: &mut Lines| {
-            !lines.ended && !lines.all.iter().any(|line| wanted(line))
-        };
+        let waiting =
+            |lines: &mut Lines| !lines.ended && !lines.all.iter().any(|line| wanted(line));
         let (lines, _) = self
             .grown
             .wait_timeout_while(self.lock(), within, waiting)

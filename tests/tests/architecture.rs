@@ -22,11 +22,18 @@ fn arrows_point_one_way() {
         .exec()
         .unwrap();
     let dependencies = |name: &str| {
-        let package = metadata.packages.iter().find(|package| package.name == name);
-        let normal = package.unwrap().dependencies.iter().filter(|dependency| {
-            dependency.kind == cargo_metadata::DependencyKind::Normal
-        });
-        normal.map(|dependency| dependency.name.clone()).collect::<Vec<_>>()
+        let package = metadata
+            .packages
+            .iter()
+            .find(|package| package.name == name);
+        let normal = package
+            .unwrap()
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind == cargo_metadata::DependencyKind::Normal);
+        normal
+            .map(|dependency| dependency.name.clone())
+            .collect::<Vec<_>>()
     };
     for (name, allowed) in ARROWS {
         let mut ours: Vec<_> = dependencies(name)
@@ -38,11 +45,16 @@ fn arrows_point_one_way() {
     }
     for pure in ["schema", "graphs"] {
         let found = dependencies(pure);
-        let effects: Vec<_> = EFFECTS.iter().filter(|name| found.iter().any(|have| have == *name)).collect();
+        let effects: Vec<_> = EFFECTS
+            .iter()
+            .filter(|name| found.iter().any(|have| have == *name))
+            .collect();
         assert!(effects.is_empty(), "{pure} knows {effects:?}");
     }
     assert!(
-        !dependencies("engine").iter().any(|name| name.starts_with("candle")),
+        !dependencies("engine")
+            .iter()
+            .any(|name| name.starts_with("candle")),
         "candle stays in nodes"
     );
 }

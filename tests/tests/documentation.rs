@@ -1,5 +1,7 @@
 //! Every KDL snippet of the documentation and every example is a valid file.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
 use graphs::Facts;
 use schema::{Diagnostic, Source, Sources};
 use std::{fs, path::Path};

@@ -51,11 +51,7 @@ const MAX_UNDER_WAY: usize = 10_000;
 ///
 /// # Errors
 /// The client cannot be built. Failed requests are part of the outcome.
-pub async fn drive(
-    client: &reqwest::Client,
-    plan: &Plan,
-    mut second: impl FnMut(u64),
-) -> Outcome {
+pub async fn drive(client: &reqwest::Client, plan: &Plan, mut second: impl FnMut(u64)) -> Outcome {
     let start = Instant::now();
     let measured = start + plan.warmup;
     let end = measured + plan.duration;

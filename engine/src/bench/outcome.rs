@@ -76,7 +76,12 @@ impl Outcome {
     pub fn json(&self) -> serde_json::Value {
         let percentiles: serde_json::Map<_, _> = PERCENTILES
             .iter()
-            .map(|percentile| (format!("p{percentile}"), json!(self.latency_ms(*percentile))))
+            .map(|percentile| {
+                (
+                    format!("p{percentile}"),
+                    json!(self.latency_ms(*percentile)),
+                )
+            })
             .collect();
         json!({
             "seconds": self.seconds,
@@ -111,16 +116,28 @@ impl Outcome {
             let _ = writeln!(text, "  {} without an answer", self.no_answer);
         }
         if self.not_sent > 0 {
-            let _ = writeln!(text, "  {} not sent: too many were under way", self.not_sent);
+            let _ = writeln!(
+                text,
+                "  {} not sent: too many were under way",
+                self.not_sent
+            );
         }
         if self.succeeded() == 0 {
             return text;
         }
         text.push_str("latency");
         for percentile in PERCENTILES {
-            let _ = write!(text, "  p{percentile} {}", milliseconds(self.latency_ms(percentile)));
+            let _ = write!(
+                text,
+                "  p{percentile} {}",
+                milliseconds(self.latency_ms(percentile))
+            );
         }
-        let _ = writeln!(text, "  max {}", milliseconds(self.latency.max() as f64 / 1e3));
+        let _ = writeln!(
+            text,
+            "  max {}",
+            milliseconds(self.latency.max() as f64 / 1e3)
+        );
         self.bars(&mut text);
         text
     }

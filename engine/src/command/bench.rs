@@ -101,8 +101,13 @@ impl Bench {
         let bars = Bars::default();
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
         let program = Arc::new(program);
-        let catalog =
-            StandardCatalog::new(program.models(), program.indexes(), &base_dir, &fetcher, None);
+        let catalog = StandardCatalog::new(
+            program.models(),
+            program.indexes(),
+            &base_dir,
+            &fetcher,
+            None,
+        );
         let metrics = Arc::new(Metrics::new());
         let topology = startup::start(1, Arc::clone(&program), &catalog, &metrics, &bars);
         let topology = topology.await.map_err(|error| cannot_start(&error))?;
@@ -137,7 +142,10 @@ impl Bench {
             false => print!("{}", outcome.text()),
         }
         match outcome.succeeded() {
-            0 => Err(Failure::runtime(format!("no request to {} succeeded", plan.url))),
+            0 => Err(Failure::runtime(format!(
+                "no request to {} succeeded",
+                plan.url
+            ))),
             _ => Ok(()),
         }
     }
@@ -149,7 +157,8 @@ impl Bench {
             None => graphs.first().filter(|_| graphs.len() == 1),
         };
         let names: Vec<_> = graphs.iter().map(|graph| graph.id().as_str()).collect();
-        let choose = || Failure::usage(format!("choose a graph with --graph: {}", names.join(", ")));
+        let choose =
+            || Failure::usage(format!("choose a graph with --graph: {}", names.join(", ")));
         chosen.cloned().ok_or_else(choose)
     }
 }

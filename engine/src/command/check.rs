@@ -21,15 +21,21 @@ impl Check {
         let mut bad = 0;
         for file in &self.files {
             let (diagnostics, sources, good) = match load::load(file, engine::facts::gather(file)) {
-                Ok(loaded) => (loaded.program.warnings().to_vec(), loaded.sources, true),
+                Ok(loaded) => (loaded.warnings, loaded.sources, true),
                 Err(rejected) => (rejected.diagnostics, rejected.sources, false),
             };
             bad += usize::from(!good);
             if self.json {
                 let problems = report::json(&diagnostics, &sources);
-                println!("{}", json!({ "file": file, "ok": good, "diagnostics": problems }));
+                println!(
+                    "{}",
+                    json!({ "file": file, "ok": good, "diagnostics": problems })
+                );
             } else {
-                eprint!("{}", report::human(&diagnostics, &sources, terminal::style()));
+                eprint!(
+                    "{}",
+                    report::human(&diagnostics, &sources, terminal::style())
+                );
                 println!("{}: {}", file.display(), report::summary(&diagnostics));
             }
         }

@@ -28,7 +28,9 @@ impl Fmt {
                 .map_err(|error| Failure::runtime(format!("cannot read {name}: {error}")))?;
             let mut sources = Sources::default();
             let id = sources.add(&name, &text);
-            let source = sources.get(id).ok_or_else(|| Failure::runtime("no source"))?;
+            let source = sources
+                .get(id)
+                .ok_or_else(|| Failure::runtime("no source"))?;
             let formatted = schema::format(source).map_err(|problems: Vec<Diagnostic>| {
                 let shown = report::human(&problems, &sources, terminal::style());
                 eprint!("{shown}");

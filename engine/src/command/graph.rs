@@ -39,7 +39,11 @@ impl Draw {
         };
         let drawn: Vec<_> = loaded.program.graphs().iter().filter(wanted).collect();
         if drawn.is_empty() {
-            let names = loaded.program.graphs().iter().map(|graph| graph.id().as_str());
+            let names = loaded
+                .program
+                .graphs()
+                .iter()
+                .map(|graph| graph.id().as_str());
             let names: Vec<_> = names.collect();
             return Err(Failure::usage(format!(
                 "no graph {:?} in {}; it has: {}",
@@ -49,7 +53,9 @@ impl Draw {
             )));
         }
         if matches!(self.format, Format::Svg) && drawn.len() > 1 {
-            return Err(Failure::usage("a picture shows one graph; choose it with --graph"));
+            return Err(Failure::usage(
+                "a picture shows one graph; choose it with --graph",
+            ));
         }
         for graph in drawn {
             let text = match self.format {

@@ -38,8 +38,13 @@ impl Index {
         let bars = Bars::default();
         let base_dir = facts::base_dir(&self.graph);
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
-        let catalog =
-            StandardCatalog::new(program.models(), program.indexes(), &base_dir, &fetcher, None);
+        let catalog = StandardCatalog::new(
+            program.models(),
+            program.indexes(),
+            &base_dir,
+            &fetcher,
+            None,
+        );
         let runtime = run::runtime(2)?;
         if !self.delete.is_empty() {
             let left = runtime.block_on(catalog.delete(&name, self.delete));
@@ -70,7 +75,11 @@ impl Index {
 
     /// The index that is meant.
     fn name(&self, program: &Program) -> Result<String, Failure> {
-        let names: Vec<_> = program.indexes().iter().map(|index| index.id.as_str()).collect();
+        let names: Vec<_> = program
+            .indexes()
+            .iter()
+            .map(|index| index.id.as_str())
+            .collect();
         let file = self.graph.display();
         match (&self.index, names.as_slice()) {
             (Some(name), names) if names.contains(&name.as_str()) => Ok(name.clone()),

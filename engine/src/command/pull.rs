@@ -34,7 +34,9 @@ impl Pull {
         }
         match missing {
             0 => Ok(()),
-            _ => Err(Failure::runtime(format!("{missing} models could not be fetched"))),
+            _ => Err(Failure::runtime(format!(
+                "{missing} models could not be fetched"
+            ))),
         }
     }
 }

@@ -76,7 +76,11 @@ impl Log {
             .with_env_filter(filter)
             .with_writer(std::io::stderr);
         match human {
-            true => lines.with_ansi(terminal).with_target(false).compact().init(),
+            true => lines
+                .with_ansi(terminal)
+                .with_target(false)
+                .compact()
+                .init(),
             false => lines.json().flatten_event(true).init(),
         }
         Ok(human)
@@ -98,7 +102,10 @@ impl Run {
         let loaded = terminal::load(&self.file, facts::gather(&self.file))?;
         let missing = unbuilt(&loaded.program);
         if !missing.is_empty() {
-            eprint!("{}", report::human(&missing, &loaded.sources, terminal::style()));
+            eprint!(
+                "{}",
+                report::human(&missing, &loaded.sources, terminal::style())
+            );
             return Err(Failure::invalid_file(report::summary(&missing)));
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -117,7 +124,13 @@ impl Run {
         let bars = Bars::default();
         let base_dir = facts::base_dir(&self.file);
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
-        let catalog = StandardCatalog::new(program.models(), program.indexes(), &base_dir, &fetcher, None);
+        let catalog = StandardCatalog::new(
+            program.models(),
+            program.indexes(),
+            &base_dir,
+            &fetcher,
+            None,
+        );
         let metrics = Arc::new(Metrics::new());
         let topology = startup::start(1, Arc::clone(&program), &catalog, &metrics, &bars);
         let topology = tokio::select! {
@@ -126,7 +139,10 @@ impl Run {
         };
         let addresses = (address(&public)?, address(&admin)?);
         if human {
-            eprint!("{}", summary(&topology, &catalog, addresses, begun.elapsed()));
+            eprint!(
+                "{}",
+                summary(&topology, &catalog, addresses, begun.elapsed())
+            );
         }
         info!(
             listen = %addresses.0,
@@ -175,7 +191,9 @@ fn refuse_open_door(listen: &str, has_key: bool) -> Result<(), Failure> {
     let addresses = listen
         .to_socket_addrs()
         .map_err(|error| Failure::invalid_file(format!("listen {listen:?}: {error}")))?;
-    let public = addresses.into_iter().any(|address| !address.ip().is_loopback());
+    let public = addresses
+        .into_iter()
+        .any(|address| !address.ip().is_loopback());
     match public && !has_key {
         true => Err(Failure::invalid_file(format!(
             "listen {listen:?} can be reached from other machines, and the file has no `api-key`; \
@@ -222,7 +240,10 @@ fn summary(
         ));
     }
     for graph in topology.program().graphs() {
-        let nodes: Vec<_> = graph.nodes().map(|(_, node)| node.decl.id.as_str().to_owned()).collect();
+        let nodes: Vec<_> = graph
+            .nodes()
+            .map(|(_, node)| node.decl.id.as_str().to_owned())
+            .collect();
         text.push_str(&format!(
             "  {:<14} POST http://{public}{}   {}\n",
             graph.id().as_str(),

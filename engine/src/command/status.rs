@@ -17,9 +17,15 @@ pub struct Status {
 impl Status {
     pub fn execute(self) -> Result<(), Failure> {
         let url = format!("http://{}/status", self.admin);
-        let status = super::run::runtime(1)?.block_on(fetch(&url)).map_err(|error| {
-            Failure::runtime(format!("no engine answers at {}: {}", self.admin, chain(&error)))
-        })?;
+        let status = super::run::runtime(1)?
+            .block_on(fetch(&url))
+            .map_err(|error| {
+                Failure::runtime(format!(
+                    "no engine answers at {}: {}",
+                    self.admin,
+                    chain(&error)
+                ))
+            })?;
         match self.json {
             true => println!("{status}"),
             false => print!("{}", table(&status)),
@@ -36,24 +42,54 @@ async fn fetch(url: &str) -> Result<Value, reqwest::Error> {
 
 /// The status as lines: a graph, and below it its nodes.
 fn table(status: &Value) -> String {
+    let word = |of: &Value, key: &str| of[key].as_str().unwrap_or("?").to_owned();
     let mut text = format!("generation {}\n", status["generation"]);
     for graph in status["graphs"].as_array().into_iter().flatten() {
-        let [id, route] = ["id", "route"].map(|key| graph[key].as_str().unwrap_or("?"));
-        text.push_str(&format!("\n{id}  POST {route}\n"));
+        text.push_str(&format!(
+            "\n{}  POST {}\n",
+            word(graph, "graph"),
+            word(graph, "route")
+        ));
         for node in graph["nodes"].as_array().into_iter().flatten() {
-            let word = |key: &str| node[key].as_str().unwrap_or("?").to_owned();
-            let number = |key: &str| node[key].as_u64().unwrap_or(0);
             text.push_str(&format!(
-                "  {:<20} {:<9} replicas {:<3} ongoing {:<4} queued {:<4} done {:<8} failed {}\n",
-                word("id"),
-                word("kind"),
-                number("replicas"),
-                number("ongoing"),
-                number("queued"),
-                number("requests"),
-                number("errors"),
+                "  {:<20} {:<9}",
+                word(node, "node"),
+                word(node, "kind")
             ));
+            if let Some(pool) = node["pool"].as_object() {
+                for column in ["replicas", "ongoing", "queued", "answered"] {
+                    let number = pool.get(column).and_then(Value::as_u64).unwrap_or(0);
+                    text.push_str(&format!(" {column} {number:<5}"));
+                }
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_a_node() {
+        let pool = json!({ "replicas": 2, "queued": 1, "ongoing": 8, "answered": 42 });
+        let nodes = json!([
+            { "node": "question", "kind": "embed", "pool": pool },
+            { "node": "report", "kind": "template" },
+        ]);
+        let graphs = json!([{ "graph": "rag", "route": "/rag", "nodes": nodes }]);
+        expect![[r#"
+            generation 3
+
+            rag  POST /rag
+              question             embed     replicas 2     ongoing 8     queued 1     answered 42
+              report               template
+        "#]]
+        .assert_eq(&table(&json!({ "generation": 3, "graphs": graphs })));
+    }
 }

@@ -14,10 +14,7 @@ pub fn style() -> Style {
     let terminal = std::io::stderr().is_terminal();
     Style {
         colours: terminal && std::env::var_os("NO_COLOR").is_none(),
-        width: match terminal {
-            true => indicatif::TermLike::width(&indicatif::Term::stderr()).into(),
-            false => 100,
-        },
+        width: terminal_size::terminal_size().map_or(100, |(width, _)| width.0.into()),
     }
 }
 
@@ -25,14 +22,16 @@ pub fn style() -> Style {
 pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loaded, Failure> {
     match load::load(path, facts) {
         Ok(loaded) => {
-            let warnings = loaded.program.warnings();
-            eprint!("{}", report::human(warnings, &loaded.sources, style()));
+            eprint!("{}", report::human(&loaded.warnings, &loaded.sources, style()));
             Ok(loaded)
         }
         Err(rejected) => {
             print_problems(&rejected);
             let summary = report::summary(&rejected.diagnostics);
-            Err(Failure::invalid_file(format!("{}: {summary}", path.display())))
+            Err(Failure::invalid_file(format!(
+                "{}: {summary}",
+                path.display()
+            )))
         }
     }
 }

@@ -118,11 +118,19 @@ struct Bucket {
 
 impl Window {
     fn count(&mut self, now: Duration, length: Duration, bad: bool) {
-        while self.buckets.front().is_some_and(|bucket| now >= bucket.begin + length) {
+        while self
+            .buckets
+            .front()
+            .is_some_and(|bucket| now >= bucket.begin + length)
+        {
             self.buckets.pop_front();
         }
         let width = length / BUCKETS;
-        if self.buckets.back().is_none_or(|bucket| now >= bucket.begin + width) {
+        if self
+            .buckets
+            .back()
+            .is_none_or(|bucket| now >= bucket.begin + width)
+        {
             self.buckets.push_back(Bucket {
                 begin: now,
                 total: 0,
@@ -167,7 +175,10 @@ mod tests {
             assert_eq!(breaker.admit(at(0)), Admission::Pass);
         }
         breaker.record(at(1), Ended::Well);
-        assert_eq!(breaker.admit(at(2)), Admission::Refused { retry_after: at(4) });
+        assert_eq!(
+            breaker.admit(at(2)),
+            Admission::Refused { retry_after: at(4) }
+        );
     }
 
     #[test]
@@ -177,7 +188,10 @@ mod tests {
         assert_eq!(breaker.admit(at(5)), Admission::Pass);
         assert!(matches!(breaker.admit(at(5)), Admission::Refused { .. }));
         breaker.record(at(6), Ended::Badly);
-        assert_eq!(breaker.admit(at(7)), Admission::Refused { retry_after: at(4) });
+        assert_eq!(
+            breaker.admit(at(7)),
+            Admission::Refused { retry_after: at(4) }
+        );
         assert_eq!(breaker.admit(at(11)), Admission::Pass);
         breaker.record(at(11), Ended::Well);
         assert_eq!(breaker.admit(at(11)), Admission::Pass);

@@ -125,11 +125,17 @@ pub fn aggregate(series: &[Vec<(f64, f64)>], how: Aggregation, now: f64) -> f64 
         return 0.0;
     };
     // Before the latest of the firsts, a reporter is missing from the sum.
-    let start = if start <= last.0 { start.max(first.0) } else { first.0 };
+    let start = if start <= last.0 {
+        start.max(first.0)
+    } else {
+        first.0
+    };
     let end = now.max(last.0 + 0.001);
     // The original's extremes look at the points inside the window, not at the value that holds when
     // it begins.
-    let inside = points.iter().filter(|(time, _)| (start..=end).contains(time));
+    let inside = points
+        .iter()
+        .filter(|(time, _)| (start..=end).contains(time));
     let inside = inside.map(|(_, value)| *value);
     match how {
         Aggregation::Mean => mean(&points, start, end),
@@ -238,7 +244,11 @@ mod tests {
                 _ => Aggregation::Min,
             };
             let got = aggregate(&series, how, case["now"].as_f64().unwrap());
-            assert_eq!(got.to_bits(), case["value"].as_f64().unwrap().to_bits(), "{got} {case}");
+            assert_eq!(
+                got.to_bits(),
+                case["value"].as_f64().unwrap().to_bits(),
+                "{got} {case}"
+            );
         }
     }
 
@@ -250,7 +260,13 @@ mod tests {
                 "20 for 10<=t<60 else 0" => |t| if (10.0..60.0).contains(&t) { 20.0 } else { 0.0 },
                 _ => |t| if t % 8.0 < 4.0 { 30.0 } else { 1.0 },
             };
-            let events = run(&spec(&trace["cfg"]), load, number("dt"), number("T"), number("lag"));
+            let events = run(
+                &spec(&trace["cfg"]),
+                load,
+                number("dt"),
+                number("T"),
+                number("lag"),
+            );
             let wanted: Vec<(f64, u32)> = serde_json::from_value(trace["events"].clone()).unwrap();
             assert_eq!(events, wanted, "{}", trace["name"]);
         }
@@ -265,7 +281,10 @@ mod tests {
         let mut started = vec![-lag; target as usize];
         for step in 0..(end / dt).round() as u32 {
             let now = f64::from(step) * dt;
-            let running = started.iter().filter(|start| now - **start >= lag - 1e-9).count();
+            let running = started
+                .iter()
+                .filter(|start| now - **start >= lag - 1e-9)
+                .count();
             let load = Load {
                 running: running as u32,
                 target,

@@ -45,19 +45,26 @@ impl Window {
 
     /// Whether wishes have been seen for the whole of `delay`.
     fn covers(&self, now: Duration, delay: Duration) -> bool {
-        self.since.is_some_and(|since| now.saturating_sub(since) >= delay)
+        self.since
+            .is_some_and(|since| now.saturating_sub(since) >= delay)
     }
 
     /// The largest wish of the last `delay`.
     fn largest_within(&self, now: Duration, delay: Duration) -> u32 {
-        let recent = self.largest.iter().filter(|(at, _)| now.saturating_sub(*at) <= delay);
+        let recent = self
+            .largest
+            .iter()
+            .filter(|(at, _)| now.saturating_sub(*at) <= delay);
         recent.map(|(_, wish)| *wish).max().unwrap_or(0)
     }
 }
 
 /// Drops wishes that are older than `delay`.
 fn forget(wishes: &mut VecDeque<(Duration, u32)>, now: Duration, delay: Duration) {
-    while wishes.front().is_some_and(|(at, _)| now.saturating_sub(*at) > delay) {
+    while wishes
+        .front()
+        .is_some_and(|(at, _)| now.saturating_sub(*at) > delay)
+    {
         wishes.pop_front();
     }
 }
@@ -162,8 +169,14 @@ mod tests {
 
     #[test]
     fn a_spike_starts_nothing_and_a_lull_stops_nothing() {
-        assert_eq!(run(&spec(1, 10), 30, |t| if t == 5 { 50.0 } else { 2.0 }), []);
-        assert_eq!(run(&spec(2, 10), 60, |t| if t % 8 == 0 { 0.0 } else { 4.0 }), []);
+        assert_eq!(
+            run(&spec(1, 10), 30, |t| if t == 5 { 50.0 } else { 2.0 }),
+            []
+        );
+        assert_eq!(
+            run(&spec(2, 10), 60, |t| if t % 8 == 0 { 0.0 } else { 4.0 }),
+            []
+        );
     }
 
     #[test]

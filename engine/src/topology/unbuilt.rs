@@ -2,26 +2,43 @@
 //! start: nothing is accepted and ignored.
 
 use graphs::{GraphNode, Program};
-use schema::{Diagnostic, Kind, PoolSpec, Span};
+use schema::{
+    Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, Span, Work, codes, kind::Backend,
+};
 
 /// One diagnostic for every option of the program whose behaviour is not built yet.
 pub fn unbuilt(program: &Program) -> Vec<Diagnostic> {
     let nodes = program.graphs().iter().flat_map(|graph| graph.nodes());
     let mut found: Vec<_> = nodes.flat_map(|(_, node)| of_node(node)).collect();
-    for model in program.models() {
-        if let Some(adapters) = &model.adapters {
-            found.push(refused("adapters", adapters.span));
-        }
-    }
+    found.extend(program.indexes().iter().filter_map(of_index));
     found
+}
+
+fn of_index(index: &IndexDecl) -> Option<Diagnostic> {
+    let (backend, place) = match &index.backend {
+        IndexBackend::Embedded { .. } => return None,
+        IndexBackend::Qdrant { url, .. } => ("qdrant", url.span),
+        IndexBackend::Milvus { url, .. } => ("milvus", url.span),
+        IndexBackend::Pgvector { url, .. } => ("pgvector", url.span),
+    };
+    Some(refused(backend, place))
 }
 
 fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
     let decl = &node.decl;
     let kind = decl.work.kind();
     let mut found = of_pool(&decl.pool, decl.id.span);
-    if matches!(kind, Kind::Split | Kind::Http | Kind::Python | Kind::Infer) {
+    if matches!(kind, Kind::Http | Kind::Python | Kind::Infer) {
         found.push(refused(kind.name(), decl.id.span));
+    }
+    let backend = match &decl.work {
+        Work::Embed(work) => Some(&work.backend),
+        Work::Rerank(work) => Some(&work.backend),
+        Work::Generate(work) => Some(&work.backend),
+        _ => None,
+    };
+    if let Some(Backend::Remote(endpoint)) = backend {
+        found.push(refused("endpoint", endpoint.span));
     }
     found
 }
@@ -59,7 +76,7 @@ fn of_pool(pool: &PoolSpec, place: Span) -> Vec<Diagnostic> {
 
 fn refused(option: &str, span: Span) -> Diagnostic {
     Diagnostic::error(
-        "not-built-yet",
+        codes::NOT_BUILT_YET,
         format!("`{option}` is not built yet"),
         span,
     )

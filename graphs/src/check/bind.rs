@@ -1,13 +1,13 @@
 //! From a parsed argument to an expression with its type, and whether that type fits.
 
 use crate::{
-    Expression, Path, Root, Step, TemplateExpression, codes,
+    Expression, Path, Root, Step, TemplateExpression,
     problems::Problems,
     template::{self, Parsed, Scope, Tree, literal_type, with_article},
     types,
 };
 use minijinja::machinery::ast::Expr;
-use schema::{Diagnostic, Literal, Span, Type};
+use schema::{Diagnostic, Literal, Span, Type, codes};
 
 /// An argument with its type.
 pub(super) struct BoundArgument {
@@ -112,10 +112,12 @@ fn origin(expr: &Expr<'_>, scope: &Scope) -> Option<(Span, String)> {
     ))
 }
 
-/// Checks that an argument fits one of the types that `taker` accepts, none left aside.
+/// Checks that an argument fits one of the types that `taker` accepts, as `declared` somewhere; none
+/// is left aside.
 pub(super) fn check_fit(
     taker: &str,
     accepts: &[Type],
+    declared: Option<&(Span, String)>,
     given: &BoundArgument,
     problems: &mut Problems,
 ) {
@@ -139,7 +141,7 @@ pub(super) fn check_fit(
     let message = format!("{taker} takes {wanted}, not {}", with_article(&value_type));
     let mut problem = Diagnostic::error(code, message, given.place)
         .label(format!("this is {}", with_article(&value_type)));
-    if let Some((span, text)) = &given.origin {
+    for (span, text) in given.origin.iter().chain(declared) {
         problem = problem.also(*span, text);
     }
     if given.mixed {

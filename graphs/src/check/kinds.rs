@@ -2,11 +2,14 @@
 
 use super::{bind::BoundArgument, draft::title, world::World};
 use crate::{
-    codes,
     problems::{Problems, listed},
     types,
 };
-use schema::{Diagnostic, NodeDecl, Port, Span, Type, Work, kind::Backend};
+use schema::{
+    Diagnostic, NodeDecl, Port, Span, Type, Work, codes,
+    kind::{Backend, Case, Switch},
+};
+use std::collections::HashMap;
 
 /// What a port takes.
 pub(super) struct Takes {
@@ -116,21 +119,24 @@ pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Prob
             let problem = Diagnostic::warning(codes::UNREACHABLE, message, merge.from[0].span);
             problems.push(problem.help("read that node instead"));
         }
-        Work::Switch(switch) => {
-            for (index, case) in switch.cases.iter().enumerate() {
-                let first = switch.cases[..index].iter().find(|other| {
-                    other.name == case.name && (other.when.is_none() || case.when == other.when)
-                });
-                if let Some(first) = first {
-                    let message = format!("case \"{}\" is never reached", *case.name);
-                    problems.push(
-                        Diagnostic::error(codes::UNREACHABLE, message, case.name.span)
-                            .also(first.name.span, "this one comes first"),
-                    );
-                }
-            }
-        }
+        Work::Switch(switch) => check_cases(switch, problems),
         _ => {}
+    }
+}
+
+/// A case is in vain if one before it has its name, and holds whenever it does.
+fn check_cases(switch: &Switch, problems: &mut Problems) {
+    let mut firsts: HashMap<&str, &Case> = HashMap::new();
+    for case in &switch.cases {
+        let first = *firsts.entry(&case.name).or_insert(case);
+        let comes_later = !std::ptr::eq(first, case);
+        if comes_later && (first.when.is_none() || first.when == case.when) {
+            let message = format!("case \"{}\" is never reached", *case.name);
+            problems.push(
+                Diagnostic::error(codes::UNREACHABLE, message, case.name.span)
+                    .also(first.name.span, "this one comes first"),
+            );
+        }
     }
 }
 

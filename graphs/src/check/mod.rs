@@ -4,15 +4,17 @@
 //! The files are the steps: `world` (models and indexes), `routes`, `resources`, then for each
 //! graph `draft` (templates parsed, references found), `order` (cycles), `bind` (arguments to typed
 //! expressions), `kinds` (what each kind takes and yields), `runs` (when a node runs), and `graph`,
-//! which goes through them.
+//! which goes through them with `inputs` (what a node takes) and `rules` (what else must hold).
 
 mod bind;
 mod draft;
 mod graph;
+mod inputs;
 mod kinds;
 mod order;
 mod resources;
 mod routes;
+mod rules;
 mod runs;
 mod world;
 
@@ -42,12 +44,9 @@ pub fn check(document: Document, facts: &Facts) -> Result<Program, Vec<Diagnosti
         .iter()
         .map(|decl| graph::check(decl, &world, timeout, &mut problems))
         .collect();
-    let mut found = problems.found;
-    found.sort_by_key(|problem| {
-        let place = problem.labels.first().map(|label| label.span);
-        place.map(|span| (span.source, span.start))
-    });
-    if found.iter().any(Diagnostic::is_error) {
+    let failed = problems.errors() > 0;
+    let found = problems.into_list();
+    if failed {
         return Err(found);
     }
     Ok(Program {

@@ -1,9 +1,9 @@
 //! The order in which nodes can run, and the cycles for which there is none.
 
 use super::draft::{Draft, DraftFallback};
-use crate::{codes, problems::Problems};
+use crate::problems::Problems;
 use petgraph::{algo::kosaraju_scc, graph::DiGraph, graph::NodeIndex};
-use schema::{Diagnostic, Span};
+use schema::{Diagnostic, Span, codes};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},

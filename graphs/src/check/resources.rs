@@ -1,7 +1,7 @@
 //! The replicas that always run must fit on the machine together.
 
-use crate::{Facts, codes, problems::Problems};
-use schema::{ByteSize, Diagnostic, Document, NodeDecl, Resources};
+use crate::{Facts, problems::Problems};
+use schema::{ByteSize, Diagnostic, Document, NodeDecl, Resources, codes};
 
 /// What cores and GPUs may exceed the machine by: sums of fractions are not exact.
 const ROUNDING: f64 = 1e-6;

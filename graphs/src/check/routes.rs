@@ -1,8 +1,8 @@
 //! Graphs do not share a name or a route, and leave the engine its own routes.
 
 use super::world::duplicate;
-use crate::{codes, problems::Problems};
-use schema::{Diagnostic, Document, GraphDecl, Name, Span, Spanned};
+use crate::problems::Problems;
+use schema::{Diagnostic, Document, GraphDecl, Name, Span, Spanned, codes};
 use std::collections::HashMap;
 
 /// Paths that the engine serves itself, with everything below them.

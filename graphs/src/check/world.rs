@@ -1,10 +1,10 @@
 //! What the whole file declares beside graphs: models and indexes, and what is known of them.
 
 use crate::{
-    Facts, codes,
+    Facts,
     problems::{Problems, listed},
 };
-use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned};
+use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned, codes};
 use std::collections::HashMap;
 
 /// Models and indexes by name.
@@ -153,6 +153,9 @@ pub(super) fn unknown<'a>(
     names: impl Iterator<Item = &'a str>,
     problems: &mut Problems,
 ) {
+    if problems.is_full() {
+        return problems.skip();
+    }
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     let message = format!("unknown {what} \"{}\"", **name);

@@ -1,6 +1,6 @@
 //! Drawings of a checked graph: as text, DOT, Mermaid and SVG.
 //!
-//! All four show the same [`Picture`]: the request, the nodes with their conditions, the answer,
+//! All four show the same picture: the request, the nodes with their conditions, the answer,
 //! and what flows between them. Nothing here is read back by anything.
 
 mod dot;

@@ -12,9 +12,13 @@ const MARGIN: f64 = 24.0;
 const LINE: f64 = 16.0;
 const PADDING: f64 = 10.0;
 /// Room between two layers, for the arrows and their labels.
-const BETWEEN: f64 = 64.0;
-/// Width of a letter in the fonts used, on the wide side.
-const LETTER: f64 = 7.4;
+const BETWEEN: f64 = 76.0;
+/// Width of a letter in the fonts used, on the wide side: of titles, notes, and labels.
+const TITLE_LETTER: f64 = 8.6;
+const NOTE_LETTER: f64 = 7.0;
+const LABEL_LETTER: f64 = 6.2;
+/// How far above a box the labels of its arrows stand.
+const LABEL_RISE: f64 = 14.0;
 
 /// Draws a graph as SVG.
 pub fn svg(graph: &Graph) -> String {
@@ -25,9 +29,12 @@ pub fn svg(graph: &Graph) -> String {
 
 fn write(out: &mut String, graph: &Graph) -> fmt::Result {
     let picture = Picture::new(graph);
-    let widths: Vec<f64> = picture.boxes.iter().map(width).collect();
+    let widths: Vec<f64> = (0..picture.boxes.len())
+        .map(|index| width(&picture, index))
+        .collect();
     let layout = layout(&picture, &widths);
     let rows = Rows::new(&picture, &layout);
+    let paths = paths(&picture, &layout, &rows, &widths);
     let (across, down) = (layout.width + 2.0 * MARGIN, rows.bottom + MARGIN);
     writeln!(
         out,
@@ -45,12 +52,8 @@ fn write(out: &mut String, graph: &Graph) -> fmt::Result {
         out,
         "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>"
     )?;
-    for (index, arrow) in picture.arrows.iter().enumerate() {
-        write_arrow(
-            out,
-            arrow,
-            &path(arrow, &layout.bends[index], &layout, &rows),
-        )?;
+    for (arrow, path) in picture.arrows.iter().zip(&paths) {
+        write_arrow(out, arrow, path)?;
     }
     for (index, drawn) in picture.boxes.iter().enumerate() {
         let top = rows.top[layout.layer[index]];
@@ -63,12 +66,8 @@ fn write(out: &mut String, graph: &Graph) -> fmt::Result {
         )?;
     }
     // Labels come last, so that no line runs over them.
-    for (index, arrow) in picture.arrows.iter().enumerate() {
-        write_label(
-            out,
-            arrow,
-            &path(arrow, &layout.bends[index], &layout, &rows),
-        )?;
+    for (arrow, path) in picture.arrows.iter().zip(&paths) {
+        write_label(out, arrow, path)?;
     }
     writeln!(out, "</svg>")
 }
@@ -104,29 +103,106 @@ impl Rows {
     }
 }
 
-fn width(drawn: &PictureBox) -> f64 {
-    let lines = std::iter::once(&drawn.title).chain(&drawn.notes);
-    let longest = lines.map(|line| line.chars().count()).max().unwrap_or(0);
-    (longest as f64).mul_add(LETTER, 2.0 * PADDING).max(72.0)
+/// Wide enough for the lines of a box, and for the labels of the arrows that end at it.
+fn width(picture: &Picture, index: usize) -> f64 {
+    let drawn = &picture.boxes[index];
+    let letters = |line: &String| line.chars().count() as f64;
+    let notes = drawn.notes.iter().map(|note| letters(note) * NOTE_LETTER);
+    let lines = notes.fold(letters(&drawn.title) * TITLE_LETTER, f64::max) + 2.0 * PADDING;
+    let arrows = picture.arrows.iter().filter(|arrow| arrow.to == index);
+    let labels: f64 = arrows.map(label_width).sum();
+    lines.max(labels).max(72.0)
+}
+
+fn label_width(arrow: &Arrow) -> f64 {
+    (arrow.label.chars().count() as f64).mul_add(LABEL_LETTER, PADDING)
 }
 
 fn height(drawn: &PictureBox) -> f64 {
     ((drawn.notes.len() + 1) as f64).mul_add(LINE, 2.0 * PADDING)
 }
 
-/// The points that an arrow goes through: from the bottom of a box to the top of another.
-fn path(arrow: &Arrow, bends: &[(usize, f64)], layout: &Layout, rows: &Rows) -> Vec<(f64, f64)> {
-    let across = |index: usize| layout.centre[index] + MARGIN;
-    let mut points = vec![(
-        across(arrow.from),
-        rows.top[layout.layer[arrow.from]] + rows.boxes[arrow.from],
-    )];
-    for (row, centre) in bends {
-        points.push((centre + MARGIN, rows.top[*row]));
-        points.push((centre + MARGIN, rows.top[*row] + rows.height[*row]));
+type Points = Vec<(f64, f64)>;
+
+/// The points that each arrow goes through: from the bottom of a box to the top of another.
+fn paths(picture: &Picture, layout: &Layout, rows: &Rows, widths: &[f64]) -> Vec<Points> {
+    let mut paths: Vec<Points> = picture
+        .arrows
+        .iter()
+        .enumerate()
+        .map(|(index, arrow)| {
+            let from = layout.layer[arrow.from];
+            let mut points = vec![(
+                layout.centre[arrow.from] + MARGIN,
+                rows.top[from] + rows.boxes[arrow.from],
+            )];
+            for (row, centre) in &layout.bends[index] {
+                let top = rows.top[*row];
+                points.push((centre + MARGIN, top));
+                points.push((centre + MARGIN, top + rows.height[*row]));
+            }
+            points.push((
+                layout.centre[arrow.to] + MARGIN,
+                rows.top[layout.layer[arrow.to]],
+            ));
+            points
+        })
+        .collect();
+    for (index, width) in widths.iter().enumerate() {
+        let middle = layout.centre[index] + MARGIN;
+        spread_ends(picture, &mut paths, index, middle);
+        spread_starts(picture, &mut paths, index, middle, *width);
     }
-    points.push((across(arrow.to), rows.top[layout.layer[arrow.to]]));
-    points
+    paths
+}
+
+/// Puts the ends of the arrows to a box side by side, in the order in which they arrive, each with
+/// room for its label.
+fn spread_ends(picture: &Picture, paths: &mut [Points], to: usize, middle: f64) {
+    let arrows = picture.arrows.iter().enumerate();
+    let mut arriving: Vec<usize> = arrows
+        .filter(|(_, arrow)| arrow.to == to)
+        .map(|(index, _)| index)
+        .collect();
+    let before = |index: &usize| {
+        paths[*index]
+            .iter()
+            .rev()
+            .nth(1)
+            .map_or(0.0, |point| point.0)
+    };
+    arriving.sort_by(|a, b| before(a).total_cmp(&before(b)));
+    let room: f64 = arriving
+        .iter()
+        .map(|index| label_width(&picture.arrows[*index]))
+        .sum();
+    let mut left = middle - room / 2.0;
+    for index in arriving {
+        let width = label_width(&picture.arrows[index]);
+        if let Some(end) = paths[index].last_mut() {
+            end.0 = left + width / 2.0;
+        }
+        left += width;
+    }
+}
+
+/// Spreads the starts of the arrows from a box over the middle of its width.
+fn spread_starts(picture: &Picture, paths: &mut [Points], from: usize, middle: f64, width: f64) {
+    let arrows = picture.arrows.iter().enumerate();
+    let mut leaving: Vec<usize> = arrows
+        .filter(|(_, arrow)| arrow.from == from)
+        .map(|(index, _)| index)
+        .collect();
+    let after = |index: &usize| paths[*index].get(1).map_or(0.0, |point| point.0);
+    leaving.sort_by(|a, b| after(a).total_cmp(&after(b)));
+    let step = (width / (leaving.len() + 1) as f64).min(16.0);
+    let mut left = middle - step * (leaving.len().saturating_sub(1)) as f64 / 2.0;
+    for index in leaving {
+        if let Some(start) = paths[index].first_mut() {
+            start.0 = left;
+        }
+        left += step;
+    }
 }
 
 fn write_arrow(out: &mut String, arrow: &Arrow, points: &[(f64, f64)]) -> fmt::Result {
@@ -156,19 +232,16 @@ fn write_arrow(out: &mut String, arrow: &Arrow, points: &[(f64, f64)]) -> fmt::R
     writeln!(out, "\"/>")
 }
 
-/// The label stands on the last stretch, near the box that takes the value.
+/// The label stands above the box that takes the value.
 fn write_label(out: &mut String, arrow: &Arrow, points: &[(f64, f64)]) -> fmt::Result {
-    let [.., (x0, y0), (x1, y1)] = points else {
+    let Some((x, y)) = points.last() else {
         return Ok(());
     };
-    // The point at two thirds of the curve.
-    let t: f64 = 2.0 / 3.0;
-    let bow = t * t * 2.0_f64.mul_add(-t, 3.0);
-    let (x, y) = ((x1 - x0).mul_add(bow, *x0), (y1 - y0).mul_add(t, *y0));
     writeln!(
         out,
-        "<text x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"middle\" font-size=\"11\" fill=\"#3f3f46\" \
+        "<text x=\"{x:.0}\" y=\"{:.0}\" text-anchor=\"middle\" font-size=\"11\" fill=\"#3f3f46\" \
          stroke=\"#ffffff\" stroke-width=\"4\" paint-order=\"stroke\">{}</text>",
+        y - LABEL_RISE,
         escaped(&arrow.label)
     )
 }

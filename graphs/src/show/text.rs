@@ -22,7 +22,7 @@ fn write(out: &mut String, graph: &Graph) -> fmt::Result {
     for (_, node) in graph.nodes() {
         let kind = node.decl.work.kind().name();
         writeln!(out, "\n{kind} {}: {}", *node.decl.id, node.output)?;
-        write_aligned(out, &takes(graph, node), " ←")?;
+        write_aligned(out, &takes(graph, node), "←")?;
     }
     writeln!(out, "\noutput")?;
     let output = graph.output().iter();
@@ -35,7 +35,7 @@ fn write(out: &mut String, graph: &Graph) -> fmt::Result {
             )
         })
         .collect();
-    write_aligned(out, &fields, " ←")
+    write_aligned(out, &fields, "←")
 }
 
 fn takes(graph: &Graph, node: &GraphNode) -> Vec<(String, String)> {
@@ -74,8 +74,7 @@ fn write_aligned(out: &mut String, lines: &[(String, String)], between: &str) ->
     let widest = lines.iter().map(|(name, _)| name.chars().count()).max();
     let width = widest.unwrap_or(0);
     for (name, value) in lines {
-        let gap = width - name.chars().count();
-        writeln!(out, "    {name}{between}{:gap$} {value}", "")?;
+        writeln!(out, "    {name:width$} {between} {value}")?;
     }
     Ok(())
 }

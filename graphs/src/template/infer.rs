@@ -2,10 +2,14 @@
 //!
 //! This file follows statements and the scopes that they open; expressions are in `expression`.
 
-use super::{parse::{Tree, range}, place, scope::Scope};
-use crate::{Root, codes, problems::Problems, types};
+use super::{
+    parse::{Tree, range},
+    place,
+    scope::Scope,
+};
+use crate::{Root, problems::Problems, types};
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Set, SetBlock, Stmt, WithBlock};
-use schema::{Diagnostic, Span, Template, Type};
+use schema::{Diagnostic, Span, Template, Type, codes};
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
@@ -98,8 +102,8 @@ impl<'a> Infer<'_, 'a> {
     }
 
     /// What a macro yields depends on where it is called, which no type says.
-    fn no_macros(&mut self, place: std::ops::Range<usize>) {
-        let message = "macros cannot be used in a graph".to_owned();
+    fn no_macros(&mut self, place: Range<usize>) {
+        let message = "a template of a graph stands for itself: it has no macros".to_owned();
         self.report(codes::BAD_TEMPLATE, message, place);
     }
 

@@ -1,9 +1,13 @@
 //! Templates: parsed, their names found, their types inferred. Nothing here renders one.
 
 pub mod builtins;
+mod call;
+mod condition;
 mod expression;
 mod filters;
 mod infer;
+mod member;
+mod operator;
 mod parse;
 mod place;
 mod scope;

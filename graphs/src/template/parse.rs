@@ -1,6 +1,5 @@
 //! From an argument to a syntax tree, or to a constant where nothing is computed.
 
-use crate::codes;
 use minijinja::{
     machinery::{
         Span as TokenSpan, Token, Tokenizer,
@@ -10,7 +9,7 @@ use minijinja::{
     syntax::SyntaxConfig,
     value::{Value, ValueKind},
 };
-use schema::{Argument, Diagnostic, Literal, Span, Template};
+use schema::{Argument, Diagnostic, Literal, Span, Template, codes};
 use std::ops::Range;
 
 /// Most operators, steps, calls and filters within one `{{ }}` or `{% %}`, and most `elif`s of a
@@ -133,9 +132,10 @@ fn number(value: &Value) -> Option<Literal> {
 fn does_not_compile(template: &Template, error: &minijinja::Error) -> Diagnostic {
     let text = template.text();
     let reported = error.range().unwrap_or(0..text.len());
-    // At the end of a text the place is empty; its last byte shows better where that is.
-    let start = reported.start.min(text.len().saturating_sub(1));
-    let place = template.place(start..reported.end.clamp(start + 1, text.len().max(start + 1)));
+    // At the end of a text the place is empty; its last letter shows better where that is.
+    let start = text.floor_char_boundary(reported.start.min(text.len().saturating_sub(1)));
+    let end = text.ceil_char_boundary(reported.end.max(start + 1));
+    let place = template.place(start..end);
     let detail = error.detail().unwrap_or("bad syntax");
     let problem = Diagnostic::error(codes::BAD_TEMPLATE, "template does not compile", place);
     let problem = problem.label(detail);
@@ -143,7 +143,6 @@ fn does_not_compile(template: &Template, error: &minijinja::Error) -> Diagnostic
         Some("macro" | "call" | "include" | "import" | "from" | "extends" | "block") => {
             problem.help("a template stands for itself: it has no macros and takes in no others")
         }
-        Some("break" | "continue") => problem.help("filter the list: {% for x in list if … %}"),
         _ => problem,
     }
 }

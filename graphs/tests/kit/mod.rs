@@ -3,8 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the kit")]
 
 use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, check};
-use schema::{Diagnostic, Name, Severity, Source, SourceId, Span, parse};
-use std::fmt::Write;
+use schema::{Diagnostic, Document, Name, Severity, Source, SourceId, Span, parse};
 
 /// Models and indexes that every test may use.
 const PRELUDE: &str = r#"
@@ -16,10 +15,6 @@ index docs { path "docs.index"; model minilm }
 
 /// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128.
 pub fn facts() -> Facts {
-    let model = |name: &str, size| (Name::new(name), ModelFacts { dimensions: Some(size) });
-    Facts {
-        models: [model("minilm", 384), model("small", 128)].into(),
-        indexes: [(Name::new("docs"), IndexFacts { dimensions: Some(384) })].into(),
     let model = |name: &str, size| {
         (
             Name::new(name),
@@ -45,14 +40,24 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Parses and checks a whole file.
-pub fn check_file(text: &str) -> Result<Program, Vec<Diagnostic>> {
+/// What a whole file declares, whatever is wrong with it.
+pub fn document(text: &str) -> Document {
+    read(text).0
+}
+
+fn read(text: &str) -> (Document, Vec<Diagnostic>) {
     let source = Source {
         id: SourceId(0),
         name: "test.kdl".to_owned(),
         text: text.to_owned(),
     };
-    let (document, mut diagnostics) = parse(&source, &|_| None);
+    let environment = |name: &str| (name != "UNSET").then(|| "secret".to_owned());
+    parse(&source, &environment)
+}
+
+/// Parses and checks a whole file.
+pub fn check_file(text: &str) -> Result<Program, Vec<Diagnostic>> {
+    let (document, mut diagnostics) = read(text);
     match check(document, &facts()) {
         Ok(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(program),
         Ok(program) => {
@@ -98,14 +103,14 @@ fn render(text: &str, diagnostics: &[Diagnostic]) -> String {
             Severity::Warning => "warning",
         };
         let (code, message) = (diagnostic.code, &diagnostic.message);
-        writeln!(out, "{severity}[{code}]: {message}").unwrap();
+        out += &format!("{severity}[{code}]: {message}\n");
         for label in &diagnostic.labels {
             let (place, excerpt) = excerpt(text, label.span);
             let about = if label.text.is_empty() { "" } else { ": " };
-            writeln!(out, "  {place} `{excerpt}`{about}{}", label.text).unwrap();
+            out += &format!("  {place} `{excerpt}`{about}{}\n", label.text);
         }
         if let Some(help) = &diagnostic.help {
-            writeln!(out, "  help: {help}").unwrap();
+            out += &format!("  help: {help}\n");
         }
     }
     out
@@ -115,7 +120,6 @@ fn excerpt(text: &str, span: Span) -> (String, String) {
     let before = &text[..span.start as usize];
     let line = before.matches('\n').count() + 1;
     let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
-    let marked = text[span.range()].split_whitespace().collect::<Vec<_>>().join(" ");
     let marked = text[span.range()]
         .split_whitespace()
         .collect::<Vec<_>>()

@@ -116,7 +116,8 @@ impl Generate {
         let threads = options.threads;
         let work = move || ComputePool::new(threads).install(|| server.serve());
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
-        thread.map_err(|error| NodeError::because("failed to start a thread for the model", error))?;
+        thread
+            .map_err(|error| NodeError::because("failed to start a thread for the model", error))?;
         Ok(Self {
             model,
             adapters,
@@ -156,7 +157,9 @@ impl Generate {
         let (model, adapters) = (Arc::clone(&self.model), Arc::clone(&self.adapters));
         let longest = self.longest;
         let prepared = tokio::task::spawn_blocking(move || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             let request = Request::read(&item.arguments, &model, now)?;
             let request = fit(request, longest)?;
             let adapter = request.adapter.as_ref();
@@ -185,7 +188,10 @@ fn fit(mut request: Request, longest: usize) -> Result<Request, NodeError> {
         return Err(NodeError::invalid("the prompt is empty"));
     }
     if prompt >= longest {
-        let reason = format!("the prompt has {prompt} tokens, and there is room for {}", longest - 1);
+        let reason = format!(
+            "the prompt has {prompt} tokens, and there is room for {}",
+            longest - 1
+        );
         return Err(NodeError::invalid(reason));
     }
     request.max_tokens = request.max_tokens.min(longest - prompt);

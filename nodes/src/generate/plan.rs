@@ -34,23 +34,28 @@ pub(super) fn plan(unread: &[(usize, bool)], rows: StepRows) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    const DECODING: (usize, bool) = (1, true);
+
+    fn prompt(tokens: usize) -> (usize, bool) {
+        (tokens, false)
+    }
+
     #[test]
     fn prompts_share_a_step_in_their_order_and_never_stop_decoding() {
         let rows = StepRows {
             alone: 100,
             beside_decoding: 30,
         };
-        let (decoding, prompt) = (|n| (n, true), |n| (n, false));
-        let cases: [(&[(usize, bool)], &[usize]); 6] = [
-            (&[], &[]),
-            (&[prompt(20)], &[20]),
-            (&[prompt(250)], &[100]),
-            (&[prompt(60), prompt(60), prompt(5)], &[60, 40, 0]),
-            (&[decoding(1), prompt(60), decoding(1)], &[1, 30, 1]),
-            (&[decoding(1), prompt(20), prompt(20)], &[1, 20, 10]),
+        let cases = [
+            (vec![], vec![]),
+            (vec![prompt(20)], vec![20]),
+            (vec![prompt(250)], vec![100]),
+            (vec![prompt(60), prompt(60), prompt(5)], vec![60, 40, 0]),
+            (vec![DECODING, prompt(60), DECODING], vec![1, 30, 1]),
+            (vec![DECODING, prompt(20), prompt(20)], vec![1, 20, 10]),
         ];
         for (unread, expected) in cases {
-            assert_eq!(plan(unread, rows), expected, "{unread:?}");
+            assert_eq!(plan(&unread, rows), expected, "{unread:?}");
         }
     }
 }

@@ -88,24 +88,36 @@ impl Sampler {
         let penalty = self.sampling.repetition_penalty;
         for &token in &self.seen {
             if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                *logit = if *logit > 0.0 {
+                    *logit / penalty
+                } else {
+                    *logit * penalty
+                };
             }
         }
     }
 
     fn draw(&mut self, logits: &[f32]) -> Option<u32> {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = self.sampling;
         let best = logits[likeliest(logits)? as usize];
         // `min-p` is a bound on logits, and the cheapest to apply.
         let least = min_p.map_or(f32::NEG_INFINITY, |share| best + temperature * share.ln());
         self.candidates.clear();
         let tokens = logits.iter().zip(0..);
         let kept = tokens.filter(|(logit, _)| **logit >= least && **logit > f32::NEG_INFINITY);
-        self.candidates.extend(kept.map(|(&logit, token)| Candidate { logit, token }));
+        self.candidates
+            .extend(kept.map(|(&logit, token)| Candidate { logit, token }));
         if let Some(k) = top_k {
             keep_best(&mut self.candidates, k.max(1));
         }
-        let weight = |candidate: &Candidate| f64::from((candidate.logit - best) / temperature).exp();
+        let weight =
+            |candidate: &Candidate| f64::from((candidate.logit - best) / temperature).exp();
         if let Some(p) = top_p.filter(|&p| p < 1.0) {
             // The mass that `p` is a share of is that before `min-p`, unless `top-k` came first.
             let mass = match top_k {
@@ -121,12 +133,16 @@ impl Sampler {
             left < 0.0
         });
         // Rounding may leave a crumb behind the last one.
-        chosen.or(self.candidates.last()).map(|candidate| candidate.token)
+        chosen
+            .or(self.candidates.last())
+            .map(|candidate| candidate.token)
     }
 }
 
 fn total(logits: &[f32], best: f32, temperature: f32) -> f64 {
-    let weights = logits.iter().map(|logit| f64::from((logit - best) / temperature).exp());
+    let weights = logits
+        .iter()
+        .map(|logit| f64::from((logit - best) / temperature).exp());
     weights.filter(|weight| weight.is_finite()).sum()
 }
 
@@ -142,7 +158,10 @@ pub fn likeliest(logits: &[f32]) -> Option<u32> {
         }
     }
     let (largest, start) = best;
-    let found = logits.get(start..)?.iter().position(|&logit| logit == largest)?;
+    let found = logits
+        .get(start..)?
+        .iter()
+        .position(|&logit| logit == largest)?;
     largest.is_finite().then_some((start + found) as u32)
 }
 
@@ -158,11 +177,7 @@ fn keep_best(candidates: &mut Vec<Candidate>, k: usize) {
 }
 
 /// Keeps the likeliest candidates that together weigh `enough`. Sorts only as many as it takes.
-fn keep_nucleus(
-    candidates: &mut Vec<Candidate>,
-    enough: f64,
-    weight: impl Fn(&Candidate) -> f64,
-) {
+fn keep_nucleus(candidates: &mut Vec<Candidate>, enough: f64, weight: impl Fn(&Candidate) -> f64) {
     let mut sorted = 0;
     let mut mass = 0.0;
     while sorted < candidates.len() {
@@ -209,9 +224,7 @@ mod tests {
     /// Which tokens come up in many draws, in order of their ids.
     fn drawn(sampling: Sampling, logits: &[f32]) -> Vec<u32> {
         let mut sampler = Sampler::new(sampling, &[]);
-        let mut tokens: Vec<u32> = (0..2000)
-            .map(|_| sampler.next(logits).unwrap())
-            .collect();
+        let mut tokens: Vec<u32> = (0..2000).map(|_| sampler.next(logits).unwrap()).collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens
@@ -221,19 +234,68 @@ mod tests {
     fn filters_leave_what_they_should() {
         // Probabilities 0.5, 0.25, 0.125, 0.0625, 0.0625 at temperature 1, shuffled.
         let logits = [0.125f32, 0.5, 0.0625, 0.25, 0.0625].map(f32::ln);
-        let hot = Sampling { temperature: 1.0, ..Sampling::default() };
+        let hot = Sampling {
+            temperature: 1.0,
+            ..Sampling::default()
+        };
         let cases: [(&str, Sampling, &[u32]); 9] = [
             ("greedy", Sampling::default(), &[1]),
             ("all", hot.clone(), &[0, 1, 2, 3, 4]),
-            ("top-k 2", Sampling { top_k: Some(2), ..hot.clone() }, &[1, 3]),
-            ("top-k beyond", Sampling { top_k: Some(99), ..hot.clone() }, &[0, 1, 2, 3, 4]),
-            ("top-p 0.7", Sampling { top_p: Some(0.7), ..hot.clone() }, &[1, 3]),
-            ("top-p 0.8", Sampling { top_p: Some(0.8), ..hot.clone() }, &[0, 1, 3]),
-            ("top-p 0", Sampling { top_p: Some(0.0), ..hot.clone() }, &[1]),
-            ("min-p 0.2", Sampling { min_p: Some(0.2), ..hot.clone() }, &[0, 1, 3]),
+            (
+                "top-k 2",
+                Sampling {
+                    top_k: Some(2),
+                    ..hot.clone()
+                },
+                &[1, 3],
+            ),
+            (
+                "top-k beyond",
+                Sampling {
+                    top_k: Some(99),
+                    ..hot.clone()
+                },
+                &[0, 1, 2, 3, 4],
+            ),
+            (
+                "top-p 0.7",
+                Sampling {
+                    top_p: Some(0.7),
+                    ..hot.clone()
+                },
+                &[1, 3],
+            ),
+            (
+                "top-p 0.8",
+                Sampling {
+                    top_p: Some(0.8),
+                    ..hot.clone()
+                },
+                &[0, 1, 3],
+            ),
+            (
+                "top-p 0",
+                Sampling {
+                    top_p: Some(0.0),
+                    ..hot.clone()
+                },
+                &[1],
+            ),
+            (
+                "min-p 0.2",
+                Sampling {
+                    min_p: Some(0.2),
+                    ..hot.clone()
+                },
+                &[0, 1, 3],
+            ),
             (
                 "top-k 2, then top-p of what is left",
-                Sampling { top_k: Some(2), top_p: Some(0.6), ..hot.clone() },
+                Sampling {
+                    top_k: Some(2),
+                    top_p: Some(0.6),
+                    ..hot.clone()
+                },
                 &[1],
             ),
         ];
@@ -245,7 +307,11 @@ mod tests {
     #[test]
     fn draws_follow_the_probabilities() {
         let logits = [0.7f32, 0.2, 0.1].map(|p| 2.0 * f32::ln(p));
-        let sampling = Sampling { temperature: 2.0, seed: 7, ..Sampling::default() };
+        let sampling = Sampling {
+            temperature: 2.0,
+            seed: 7,
+            ..Sampling::default()
+        };
         let mut sampler = Sampler::new(sampling, &[]);
         let mut counts = [0; 3];
         for _ in 0..20_000 {
@@ -261,9 +327,16 @@ mod tests {
     fn a_seed_repeats_and_another_differs() {
         let logits: Vec<f32> = (0..1000).map(|i| (i as f32 * 0.37).sin()).collect();
         let text = |seed| {
-            let sampling = Sampling { temperature: 1.0, top_p: Some(0.9), seed, ..Sampling::default() };
+            let sampling = Sampling {
+                temperature: 1.0,
+                top_p: Some(0.9),
+                seed,
+                ..Sampling::default()
+            };
             let mut sampler = Sampler::new(sampling, &[]);
-            (0..20).map(|_| sampler.next(&logits).unwrap()).collect::<Vec<_>>()
+            (0..20)
+                .map(|_| sampler.next(&logits).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(text(1), text(1));
         assert_ne!(text(1), text(2));
@@ -271,7 +344,10 @@ mod tests {
 
     #[test]
     fn repetition_is_penalised_in_prompt_and_text() {
-        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let sampling = Sampling {
+            repetition_penalty: 2.0,
+            ..Sampling::default()
+        };
         let mut sampler = Sampler::new(sampling, &[0]);
         let logits = [3.0, 2.0, 1.6, -1.0];
         let text: Vec<_> = (0..3).map(|_| sampler.next(&logits).unwrap()).collect();
@@ -283,7 +359,11 @@ mod tests {
     fn a_nucleus_of_thousands_is_exact() {
         // Even odds: a nucleus of 0.3 is the first 3 of 10.
         let logits = vec![1.0; 5000];
-        let sampling = Sampling { temperature: 1.0, top_p: Some(0.3), ..Sampling::default() };
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_p: Some(0.3),
+            ..Sampling::default()
+        };
         let mut sampler = Sampler::new(sampling, &[]);
         let largest = (0..3000).filter_map(|_| sampler.next(&logits)).max();
         assert!(matches!(largest, Some(1450..1501)), "{largest:?}");
@@ -292,8 +372,19 @@ mod tests {
     #[test]
     fn logits_that_are_no_numbers_choose_nothing() {
         assert_eq!(likeliest(&[f32::NAN, 1.0, f32::NAN]), Some(1));
-        for logits in [vec![], vec![f32::NAN; 3], vec![f32::NEG_INFINITY; 3], vec![0.0, f32::INFINITY]] {
-            let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, &[]);
+        for logits in [
+            vec![],
+            vec![f32::NAN; 3],
+            vec![f32::NEG_INFINITY; 3],
+            vec![0.0, f32::INFINITY],
+        ] {
+            let mut sampler = Sampler::new(
+                Sampling {
+                    temperature: 1.0,
+                    ..Sampling::default()
+                },
+                &[],
+            );
             assert_eq!(sampler.next(&logits), None, "{logits:?}");
         }
     }

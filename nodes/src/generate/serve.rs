@@ -121,10 +121,20 @@ impl Server {
     }
 
     fn step(&mut self) {
-        let unread = self.running.iter().map(|c| (c.unread.len(), c.is_decoding()));
+        let unread = self
+            .running
+            .iter()
+            .map(|c| (c.unread.len(), c.is_decoding()));
         let rows = plan(&unread.collect::<Vec<_>>(), self.rows);
-        let mut sent: Vec<(usize, usize)> =
-            rows.into_iter().enumerate().filter(|(_, rows)| *rows > 0).collect();
+        let mut sent: Vec<(usize, usize)> = rows
+            .into_iter()
+            .enumerate()
+            .filter(|(_, rows)| *rows > 0)
+            .collect();
+        // All may have been dismissed.
+        if sent.is_empty() {
+            return;
+        }
         // Neighbours with the same adapter are computed together.
         sent.sort_by_key(|(index, _)| self.running[*index].adapter.as_ref().map(Arc::as_ptr));
         let mut ends = Vec::new();
@@ -161,7 +171,12 @@ impl Server {
         sent: &[(usize, usize)],
         ends: &mut Vec<(usize, End)>,
     ) -> Result<(), NodeError> {
-        let Self { model, cache, running, .. } = self;
+        let Self {
+            model,
+            cache,
+            running,
+            ..
+        } = self;
         let mut courses: Vec<Option<&mut Course>> = running.iter_mut().map(Some).collect();
         let mut chosen: Vec<(usize, &mut Course, usize)> = sent
             .iter()
@@ -189,7 +204,11 @@ impl Server {
                     continue;
                 }
                 let logits = logits.next().unwrap_or_default();
-                ends.extend(course.take(logits, &model.tokenizer).map(|end| (*index, end)));
+                ends.extend(
+                    course
+                        .take(logits, &model.tokenizer)
+                        .map(|end| (*index, end)),
+                );
             }
         });
         ended.map_err(|error| NodeError::because("failed to read logits", error))

@@ -54,12 +54,20 @@ impl TextMaker {
     }
 
     fn release(&mut self) -> Made {
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        let found = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min();
         if let Some(place) = found {
             self.held.truncate(place);
             return Made::Stopped(std::mem::take(&mut self.held));
         }
-        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max();
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max();
         let rest = self.held.split_off(self.held.len() - keep.unwrap_or(0));
         Made::Piece(std::mem::replace(&mut self.held, rest))
     }
@@ -127,7 +135,8 @@ mod tests {
 
     #[test]
     fn stop_texts_are_never_shown_not_even_in_part() {
-        let cases: [(&[&str], &[&[u8]], &[&str]); 11] = [
+        type Case<'a> = (&'a [&'a str], &'a [&'a [u8]], &'a [&'a str]);
+        let cases: [Case<'_>; 11] = [
             (&["\n"], &[b" yes", b"\n", b"more"], &[" yes", "!"]),
             (&["\n"], &[b" yes\nmore"], &[" yes!"]),
             (&["END"], &[b"the E", b"N", b"D of"], &["the ", "", "!"]),
@@ -151,7 +160,10 @@ mod tests {
         for size in 1..text.len() {
             let tokens: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             assert_eq!(pieces(&["NEVER", "ENDE"], &tokens).concat(), text);
-            assert_eq!(pieces(&["EEND"], &tokens).concat(), "Grüße, 世界! 😀 the END is near: !");
+            assert_eq!(
+                pieces(&["EEND"], &tokens).concat(),
+                "Grüße, 世界! 😀 the END is near: !"
+            );
         }
     }
 }

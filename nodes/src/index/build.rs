@@ -126,7 +126,11 @@ where
         for (record, digest) in &batch {
             self.writer.put(record, *digest)?;
             self.built.written += 1;
-            if self.built.written.is_multiple_of(self.build.commit_every.max(1)) {
+            if self
+                .built
+                .written
+                .is_multiple_of(self.build.commit_every.max(1))
+            {
                 self.writer.commit()?;
             }
         }
@@ -135,7 +139,9 @@ where
     }
 
     fn embed(&mut self, batch: &mut [(Record, u64)]) -> Result<(), IndexError> {
-        let bare = batch.iter_mut().filter(|(record, _)| record.vector.is_none());
+        let bare = batch
+            .iter_mut()
+            .filter(|(record, _)| record.vector.is_none());
         let bare: Vec<_> = bare.map(|(record, _)| record).collect();
         if bare.is_empty() {
             return Ok(());

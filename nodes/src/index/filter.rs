@@ -111,7 +111,10 @@ fn range_condition(
     for (operator, value) in range {
         let fact = one(value)?;
         let own = fact[..name.len() + 2].to_vec();
-        if prefix.replace(own.clone()).is_some_and(|other| other != own) {
+        if prefix
+            .replace(own.clone())
+            .is_some_and(|other| other != own)
+        {
             return Err(invalid("compares with values of different types"));
         }
         let (side, bound) = match &**operator {
@@ -121,7 +124,9 @@ fn range_condition(
             "lt" => (&mut high, Bound::Excluded(fact)),
             unknown => {
                 let known = "gte, gt, lte and lt";
-                return Err(invalid(&format!("has no operator {unknown:?}; there are {known}")));
+                return Err(invalid(&format!(
+                    "has no operator {unknown:?}; there are {known}"
+                )));
             }
         };
         if *side != Bound::Unbounded {
@@ -187,7 +192,9 @@ mod tests {
 
     fn map(entries: &[(&str, Value)]) -> Map {
         let entries = entries.iter();
-        entries.map(|(name, value)| ((*name).into(), value.clone())).collect()
+        entries
+            .map(|(name, value)| ((*name).into(), value.clone()))
+            .collect()
     }
 
     fn message(map: &Map) -> String {

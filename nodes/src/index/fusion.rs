@@ -23,21 +23,30 @@ mod tests {
 
     #[test]
     fn scores_are_those_of_the_paper() {
-        let cases: &[(&str, &str, &[(char, f64)])] = &[
-            ("", "", &[]),
-            ("a", "", &[('a', 1.0 / 61.0)]),
-            ("a", "a", &[('a', 2.0 / 61.0)]),
-            ("ab", "ba", &[('a', 1.0 / 61.0 + 1.0 / 62.0), ('b', 1.0 / 62.0 + 1.0 / 61.0)]),
-            ("abc", "cd", &[
-                ('a', 1.0 / 61.0),
-                ('b', 1.0 / 62.0),
-                ('c', 1.0 / 63.0 + 1.0 / 61.0),
-                ('d', 1.0 / 62.0),
-            ]),
+        let rank = |place: u32| 1.0 / (60.0 + f64::from(place));
+        let cases = [
+            ("", "", vec![]),
+            ("a", "", vec![('a', rank(1))]),
+            ("a", "a", vec![('a', rank(1) + rank(1))]),
+            (
+                "ab",
+                "ba",
+                vec![('a', rank(1) + rank(2)), ('b', rank(2) + rank(1))],
+            ),
+            (
+                "abc",
+                "cd",
+                vec![
+                    ('a', rank(1)),
+                    ('b', rank(2)),
+                    ('c', rank(3) + rank(1)),
+                    ('d', rank(2)),
+                ],
+            ),
         ];
         for (one, other, expected) in cases {
             let fused = fuse([one.chars(), other.chars()]);
-            assert_eq!(fused, expected.iter().copied().collect(), "{one} {other}");
+            assert_eq!(fused, expected.into_iter().collect(), "{one} {other}");
         }
     }
 }

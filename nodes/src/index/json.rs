@@ -23,7 +23,9 @@ pub(super) fn read_map(text: &str) -> Option<Map> {
 /// A JSON object's fields as a map.
 pub(super) fn map_from_json(fields: serde_json::Map<String, Json>) -> Map {
     let fields = fields.into_iter();
-    fields.map(|(name, value)| (name.into(), from_json(value))).collect()
+    fields
+        .map(|(name, value)| (name.into(), from_json(value)))
+        .collect()
 }
 
 fn from_json(json: Json) -> Value {
@@ -41,7 +43,9 @@ fn from_json(json: Json) -> Value {
 }
 
 fn map_to_json(map: &Map, depth: usize) -> Result<Json, String> {
-    let fields = map.iter().map(|(name, value)| Ok((name.to_string(), to_json(value, depth + 1)?)));
+    let fields = map
+        .iter()
+        .map(|(name, value)| Ok((name.to_string(), to_json(value, depth + 1)?)));
     Ok(Json::Object(fields.collect::<Result<_, String>>()?))
 }
 
@@ -62,7 +66,9 @@ fn to_json(value: &Value, depth: usize) -> Result<Json, String> {
         Value::Map(map) => map_to_json(map, depth)?,
         other => {
             let what = other.type_name();
-            return Err(format!("its metadata holds a {what}, which cannot be stored"));
+            return Err(format!(
+                "its metadata holds a {what}, which cannot be stored"
+            ));
         }
     })
 }

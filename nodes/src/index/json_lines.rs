@@ -19,9 +19,14 @@ pub fn json_lines(mut reader: impl BufRead) -> impl Iterator<Item = Result<Recor
     std::iter::from_fn(move || {
         while !over {
             number += 1;
-            let invalid = |reason: String| Err(IndexError::invalid(format!("line {number}: {reason}")));
+            let invalid =
+                |reason: String| Err(IndexError::invalid(format!("line {number}: {reason}")));
             let mut line = Vec::new();
-            match reader.by_ref().take(LONGEST + 1).read_until(b'\n', &mut line) {
+            match reader
+                .by_ref()
+                .take(LONGEST + 1)
+                .read_until(b'\n', &mut line)
+            {
                 Ok(0) => return None,
                 Ok(length) if length as u64 > LONGEST => {
                     over = true;
@@ -84,7 +89,9 @@ fn record(line: &[u8]) -> Result<Record, String> {
 
 fn numbers(json: &Json) -> Option<Vec<f32>> {
     let values = json.as_array()?.iter();
-    values.map(|value| value.as_f64().map(|value| value as f32)).collect()
+    values
+        .map(|value| value.as_f64().map(|value| value as f32))
+        .collect()
 }
 
 #[cfg(test)]
@@ -94,11 +101,16 @@ mod tests {
     #[test]
     fn lines_become_records() {
         let lines = "{\"id\":\"a\",\"text\":\"x\",\"lang\":\"en\",\"metadata\":{\"year\":7},\"vector\":[1,0.5]}\n\n{\"id\":2,\"text\":\"\"}";
-        let records: Vec<Record> = json_lines(lines.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let records: Vec<Record> = json_lines(lines.as_bytes())
+            .collect::<Result<_, _>>()
+            .unwrap();
         assert_eq!(records.len(), 2);
         assert_eq!((&*records[0].id, &*records[0].text), ("a", "x"));
         assert_eq!(records[0].vector, Some(vec![1.0, 0.5]));
-        assert_eq!(json::write_map(&records[0].metadata).unwrap(), r#"{"year":7,"lang":"en"}"#);
+        assert_eq!(
+            json::write_map(&records[0].metadata).unwrap(),
+            r#"{"year":7,"lang":"en"}"#
+        );
         assert_eq!((&*records[1].id, &*records[1].text), ("2", ""));
     }
 
@@ -107,13 +119,31 @@ mod tests {
         let cases = [
             ("\n{", "line 2: column 1: EOF while parsing an object"),
             ("{\"text\":\"x\"}", "line 1: there is no \"id\""),
-            ("{\"id\":[],\"text\":\"x\"}", "line 1: \"id\" is neither a text nor a number"),
+            (
+                "{\"id\":[],\"text\":\"x\"}",
+                "line 1: \"id\" is neither a text nor a number",
+            ),
             ("{\"id\":\"a\"}", "line 1: there is no \"text\""),
-            ("{\"id\":\"a\",\"text\":1}", "line 1: \"text\" is not a text"),
-            ("{\"id\":\"a\",\"text\":\"\",\"vector\":[1,\"x\"]}", "line 1: \"vector\" is not a list of numbers"),
-            ("{\"id\":\"a\",\"text\":\"\",\"metadata\":[]}", "line 1: \"metadata\" is not an object"),
-            ("{\"id\":\"a\",\"text\":\"\",\"y\":1,\"metadata\":{\"y\":2}}", "line 1: \"y\" is there twice, once in \"metadata\""),
-            ("[1]", "line 1: column 0: invalid type: sequence, expected a map"),
+            (
+                "{\"id\":\"a\",\"text\":1}",
+                "line 1: \"text\" is not a text",
+            ),
+            (
+                "{\"id\":\"a\",\"text\":\"\",\"vector\":[1,\"x\"]}",
+                "line 1: \"vector\" is not a list of numbers",
+            ),
+            (
+                "{\"id\":\"a\",\"text\":\"\",\"metadata\":[]}",
+                "line 1: \"metadata\" is not an object",
+            ),
+            (
+                "{\"id\":\"a\",\"text\":\"\",\"y\":1,\"metadata\":{\"y\":2}}",
+                "line 1: \"y\" is there twice, once in \"metadata\"",
+            ),
+            (
+                "[1]",
+                "line 1: column 0: invalid type: sequence, expected a map",
+            ),
         ];
         for (lines, expected) in cases {
             let error = json_lines(lines.as_bytes()).find_map(Result::err).unwrap();

@@ -2,7 +2,11 @@
 
 use super::{IndexError, log};
 use serde::{Deserialize, Serialize};
-use std::{io::Write, path::Path};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
 
 /// The version of the layout of files that this code reads and writes.
 const FORMAT: u32 = 1;
@@ -51,6 +55,9 @@ impl Manifest {
         }
     }
 
+    /// What the file is called while it is written.
+    pub(super) const UNFINISHED: &str = "manifest.json.new";
+
     /// Whether a folder holds an index.
     pub(super) fn exists(folder: &Path) -> bool {
         folder.join(FILE).is_file()
@@ -67,7 +74,9 @@ impl Manifest {
         let damaged = |reason: String| IndexError::damaged(folder, format!("{FILE}: {reason}"));
         let manifest: Self = match serde_json::from_slice(&bytes) {
             Ok(manifest) => manifest,
-            Err(error) => return Err(unreadable(&bytes).unwrap_or_else(|| damaged(error.to_string()))),
+            Err(error) => {
+                return Err(unreadable(&bytes).unwrap_or_else(|| damaged(error.to_string())));
+            }
         };
         manifest.check().map_err(damaged)?;
         Ok(manifest)
@@ -77,11 +86,12 @@ impl Manifest {
     pub(super) fn write(&self, folder: &Path) -> Result<(), IndexError> {
         self.check().map_err(IndexError::invalid)?;
         let path = folder.join(FILE);
-        let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        let unfinished = folder.join(Self::UNFINISHED);
+        let written = File::create(&unfinished).and_then(|mut file| {
             serde_json::to_writer_pretty(&mut file, self)?;
             file.write_all(b"\n")?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)
         });
         written.map_err(IndexError::io("write", &path))?;
         log::sync_folder(folder)
@@ -90,7 +100,9 @@ impl Manifest {
     fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
             let format = self.format;
-            return Err(format!("its format is {format}; this version reads {FORMAT}"));
+            return Err(format!(
+                "its format is {format}; this version reads {FORMAT}"
+            ));
         }
         match self.dimensions {
             Some(dimensions) if !(1..=MOST_DIMENSIONS).contains(&dimensions) => Err(format!(

@@ -6,12 +6,13 @@
 //! committed and is cut off by the next writer. So the text index decides alone what exists, and a
 //! process that dies at any moment leaves the state of its last commit.
 //!
-//! Searches read a [`Snapshot`](snapshot::Snapshot) that never changes; a commit publishes the next
+//! Searches read a snapshot that never changes; a commit publishes the next
 //! one. There is one writer at a time, and any number of readers in any number of processes.
 //!
 //! The index neither embeds (a [`Build`] is given a function that does) nor talks to remote stores.
 
 mod build;
+mod documents;
 mod dot;
 mod error;
 mod files;
@@ -30,6 +31,7 @@ mod vectors;
 mod writer;
 
 pub use build::{Build, Built};
+pub use documents::{Documents, documents};
 pub use error::IndexError;
 pub use filter::Filter;
 pub use json_lines::json_lines;
@@ -127,7 +129,9 @@ impl Index {
     /// The size of the vectors of the index in a folder, which may be none; `None` if there is no
     /// index that can be read.
     pub fn dimensions_at(path: &Path) -> Option<Option<usize>> {
-        Manifest::read(path).ok().map(|manifest| manifest.dimensions)
+        Manifest::read(path)
+            .ok()
+            .map(|manifest| manifest.dimensions)
     }
 
     /// Whether there is an index in a folder.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 const LONGEST: usize = 900;
 
 /// A section shorter than this joins the one before, if both fit into one passage.
-const SHORT: usize = 150;
+const SHORT: usize = 60;
 
 /// A part of a document.
 #[derive(Debug, Clone)]
@@ -52,14 +52,20 @@ pub fn passages(source: &str, text: &str) -> Vec<Passage> {
         }],
     };
     let title = sections.iter().find_map(|section| section.headings.first());
-    let title = title.cloned().unwrap_or_else(|| file_name(source).to_owned());
+    let title = title
+        .cloned()
+        .unwrap_or_else(|| file_name(source).to_owned());
     let mut anchors = Anchors::default();
     let chunks = sections.iter().flat_map(Section::chunks);
     joined(chunks)
         .into_iter()
         .map(|chunk| Passage {
             id: format!("{source}#{}", anchors.next(&chunk.heading, &title)),
-            metadata: metadata([("title", &*title), ("source", source), ("section", &chunk.path)]),
+            metadata: metadata([
+                ("title", &*title),
+                ("source", source),
+                ("section", &chunk.path),
+            ]),
             text: chunk.text,
         })
         .collect()
@@ -184,7 +190,10 @@ fn closes(line: &str, mark: &str) -> bool {
 
 fn without_front_matter(text: &str) -> &str {
     let text = text.trim_start_matches('\u{feff}');
-    let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else {
+    let Some(rest) = text
+        .strip_prefix("---\n")
+        .or_else(|| text.strip_prefix("---\r\n"))
+    else {
         return text;
     };
     let mut place = 0;
@@ -204,7 +213,9 @@ fn file_name(source: &str) -> &str {
 
 fn metadata<const N: usize>(fields: [(&str, &str); N]) -> Map {
     let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    given.map(|(name, value)| (name.into(), Value::text(value))).collect()
+    given
+        .map(|(name, value)| (name.into(), Value::text(value)))
+        .collect()
 }
 
 /// Gives each passage of a document a name of its own.
@@ -215,7 +226,10 @@ struct Anchors {
 
 impl Anchors {
     fn next(&mut self, heading: &str, title: &str) -> String {
-        let anchor = [heading, title].into_iter().map(slug).find(|slug| !slug.is_empty());
+        let anchor = [heading, title]
+            .into_iter()
+            .map(slug)
+            .find(|slug| !slug.is_empty());
         let anchor = anchor.unwrap_or_else(|| "section".to_owned());
         let mut name = anchor.clone();
         let mut number = 1;
@@ -248,7 +262,12 @@ mod tests {
             let field = |name: &str| passage.metadata.get(name).and_then(Value::as_text);
             let section = field("section").map_or("-", |section| section);
             let title = field("title").map_or("-", |title| title);
-            writeln!(shown, "{} ({title}: {section}) {:?}", passage.id, passage.text).unwrap();
+            writeln!(
+                shown,
+                "{} ({title}: {section}) {:?}",
+                passage.id, passage.text
+            )
+            .unwrap();
         }
         shown
     }
@@ -281,7 +300,8 @@ mod tests {
     fn plain_text_is_one_section() {
         expect![[r##"
             notes/today.txt#today (today: -) "# one\n\ntwo"
-        "##]].assert_eq(&show(&passages("notes/today.txt", "# one\n\ntwo")));
+        "##]]
+        .assert_eq(&show(&passages("notes/today.txt", "# one\n\ntwo")));
     }
 
     proptest! {

@@ -68,13 +68,16 @@ impl Record {
         }
         let bad_name = |name: &&Arc<str>| name.len() > LONGEST_NAME || name.contains('\0');
         if self.metadata.keys().any(|name| bad_name(&name)) {
-            let reason = format!("a name in its metadata contains NUL or exceeds {LONGEST_NAME} bytes");
+            let reason =
+                format!("a name in its metadata contains NUL or exceeds {LONGEST_NAME} bytes");
             return Err(invalid(reason));
         }
         match (&self.vector, dimensions) {
             (None, _) => {}
             (Some(_), None) => return Err(invalid("the index holds no vectors".into())),
-            (Some(vector), Some(dimensions)) => check_vector(vector, dimensions).map_err(invalid)?,
+            (Some(vector), Some(dimensions)) => {
+                check_vector(vector, dimensions).map_err(invalid)?
+            }
         }
         let metadata = json::write_map(&self.metadata).map_err(invalid)?;
         if metadata.len() > LONGEST_METADATA {
@@ -91,7 +94,9 @@ impl Record {
 pub(super) fn check_vector(vector: &[f32], dimensions: usize) -> Result<(), String> {
     if vector.len() != dimensions {
         let size = vector.len();
-        return Err(format!("the vector has {size} numbers; the index has vectors of {dimensions}"));
+        return Err(format!(
+            "the vector has {size} numbers; the index has vectors of {dimensions}"
+        ));
     }
     if vector.iter().any(|value| !value.is_finite()) {
         return Err("the vector holds a number that is not finite".into());
@@ -107,6 +112,8 @@ pub(super) fn unit(vector: &[f32]) -> Vec<f32> {
     // In f64, so that neither tiny nor huge values leave the range on being squared.
     let squares = vector.iter().map(|value| f64::from(*value).powi(2));
     let length = squares.sum::<f64>().sqrt();
-    let scaled = vector.iter().map(|value| (f64::from(*value) / length) as f32);
+    let scaled = vector
+        .iter()
+        .map(|value| (f64::from(*value) / length) as f32);
     scaled.collect()
 }

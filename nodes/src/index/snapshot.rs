@@ -21,6 +21,10 @@ use tantivy::{
 /// No row, in a table from documents to rows.
 const NONE: u32 = u32::MAX;
 
+/// Where a filter leaves one row in so many, or more, all rows are scanned: reading memory in order is
+/// faster than picking rows from it.
+const DENSE: usize = 4;
+
 /// How deep each side of a hybrid search looks, for `top_k` wanted: a document that is far down on
 /// one side may come first when it is well placed on the other.
 fn depth(top_k: usize) -> usize {
@@ -67,7 +71,13 @@ impl Snapshot {
             rows: Vec::new(),
             ids: Vec::new(),
         };
-        for (ordinal, segment) in snapshot.searcher.clone().segment_readers().iter().enumerate() {
+        for (ordinal, segment) in snapshot
+            .searcher
+            .clone()
+            .segment_readers()
+            .iter()
+            .enumerate()
+        {
             snapshot.join(ordinal as u32, segment)?;
         }
         Ok(snapshot)
@@ -76,9 +86,19 @@ impl Snapshot {
     fn join(&mut self, ordinal: u32, segment: &SegmentReader) -> Result<(), IndexError> {
         let failed = IndexError::text("read a column of the text index");
         let columns = segment.fast_fields();
-        let columns = columns.str("id").and_then(|ids| Ok((ids, columns.u64("vector")?)));
+        let columns = columns
+            .str("id")
+            .and_then(|ids| Ok((ids, columns.u64("vector")?)));
         let (ids, sequences) = columns.map_err(failed)?;
         let ids = ids.ok_or_else(|| self.damaged("a segment has no ids"))?;
+        // The list of segments has no checksum, so what it says of a segment is compared.
+        let held = [ids.ords().num_docs(), sequences.num_docs()];
+        let alive = segment
+            .alive_bitset()
+            .map_or(segment.max_doc(), |alive| alive.num_alive_docs() as u32);
+        if held != [segment.max_doc(); 2] || alive != segment.num_docs() {
+            return Err(self.damaged("a segment holds more or fewer documents than is listed"));
+        }
         let mut rows = vec![NONE; segment.max_doc() as usize];
         for doc in segment.doc_ids_alive() {
             let (Some(sequence), Some(vectors)) = (sequences.first(doc), &self.vectors) else {
@@ -116,7 +136,9 @@ impl Snapshot {
             let postings = segment.inverted_index(self.fields.id).map_err(failed())?;
             let postings = postings.read_postings(&term, IndexRecordOption::Basic);
             let postings = postings.map_err(|error| failed()(error.into()))?;
-            let Some(mut postings) = postings else { continue };
+            let Some(mut postings) = postings else {
+                continue;
+            };
             let mut doc = tantivy::DocSet::doc(&postings);
             while doc != tantivy::TERMINATED {
                 if !segment.is_deleted(doc) {
@@ -175,16 +197,21 @@ impl Snapshot {
         let vectors = vectors.ok_or_else(|| IndexError::invalid("the index holds no vectors"))?;
         record::check_vector(vector, vectors.dimensions()).map_err(IndexError::invalid)?;
         let unit = record::unit(vector);
-        let rows;
-        let among = match filter {
+        let rows = filter.map(|filter| self.rows_of(filter)).transpose()?;
+        let mut marked = Vec::new();
+        let among = match &rows {
             None => Among::Marked(&self.marked),
-            Some(filter) => {
-                rows = self.rows_of(filter)?;
-                Among::Rows(&rows)
+            Some(rows) if rows.len() * DENSE < self.marked.len() => Among::Rows(rows),
+            Some(rows) => {
+                marked.resize(self.marked.len(), false);
+                rows.iter().for_each(|row| marked[*row as usize] = true);
+                Among::Marked(&marked)
             }
         };
         let best = vectors.nearest(&unit, among, keep)?;
-        let hits = best.into_iter().map(|(score, row)| (f64::from(score), self.documents[row as usize]));
+        let hits = best
+            .into_iter()
+            .map(|(score, row)| (f64::from(score), self.documents[row as usize]));
         self.ordered(hits.collect(), keep)
     }
 
@@ -207,7 +234,9 @@ impl Snapshot {
         }
         let best = self.searcher.search(&*query, &Best(keep));
         let best = best.map_err(IndexError::text("search the text index"))?;
-        let hits = best.into_iter().map(|(score, address)| (f64::from(score), address));
+        let hits = best
+            .into_iter()
+            .map(|(score, address)| (f64::from(score), address));
         self.ordered(hits.collect(), keep)
     }
 
@@ -215,39 +244,54 @@ impl Snapshot {
     fn rows_of(&self, filter: &Filter) -> Result<Vec<u32>, IndexError> {
         let failed = || IndexError::text("apply the filter");
         let scoring = EnableScoring::disabled_from_searcher(&self.searcher);
-        let weight = filter.query(&self.fields).weight(scoring).map_err(failed())?;
+        let weight = filter
+            .query(&self.fields)
+            .weight(scoring)
+            .map_err(failed())?;
         let mut found = Vec::new();
         for (segment, rows) in self.searcher.segment_readers().iter().zip(&self.rows) {
             // Deleted documents have no row.
             let of = |doc: &DocId| rows[*doc as usize];
-            let mut each = |docs: &[DocId]| found.extend(docs.iter().map(of).filter(|row| *row != NONE));
-            weight.for_each_no_score(segment, &mut each).map_err(failed())?;
+            let mut each =
+                |docs: &[DocId]| found.extend(docs.iter().map(of).filter(|row| *row != NONE));
+            weight
+                .for_each_no_score(segment, &mut each)
+                .map_err(failed())?;
         }
         found.sort_unstable();
         found.dedup();
         Ok(found)
     }
 
-    /// The best `keep`, best first. Equal scores are ordered by id, which is looked up for them only.
+    /// The best `keep`, best first, equal scores in the order of ids.
     fn ordered(&self, mut hits: Vec<Hit>, keep: usize) -> Result<Vec<Hit>, IndexError> {
         hits.sort_unstable_by(|one, other| other.0.total_cmp(&one.0));
-        let mut done = 0;
-        for equal in hits.chunk_by_mut(|one, other| one.0 == other.0) {
-            if done >= keep {
-                break;
-            }
-            done += equal.len();
-            if equal.len() > 1 {
-                let named = equal.iter().map(|hit| Ok((self.id(hit.1)?, *hit)));
-                let mut named: Vec<_> = named.collect::<Result<_, IndexError>>()?;
-                named.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-                for (place, (_, hit)) in equal.iter_mut().zip(named) {
-                    *place = hit;
-                }
+        let mut ordered = Vec::with_capacity(keep.min(hits.len()));
+        for equal in hits.chunk_by(|one, other| one.0 == other.0) {
+            match keep - ordered.len() {
+                0 => break,
+                _ if equal.len() == 1 => ordered.extend(equal),
+                room => ordered.extend(self.first_by_id(equal, room)?),
             }
         }
-        hits.truncate(keep);
-        Ok(hits)
+        Ok(ordered)
+    }
+
+    /// The first `keep` of many hits, by id. Ids are dear to look up, and ties can be many; but
+    /// within a segment ids are numbered in their order, so that few remain to be compared.
+    fn first_by_id(&self, hits: &[Hit], keep: usize) -> Result<Vec<Hit>, IndexError> {
+        let number = |hit: &Hit| {
+            let ids = &self.ids[hit.1.segment_ord as usize];
+            (hit.1.segment_ord, ids.term_ords(hit.1.doc_id).next())
+        };
+        let mut numbered: Vec<_> = hits.iter().map(|hit| (number(hit), *hit)).collect();
+        numbered.sort_unstable_by_key(|(number, _)| *number);
+        let segments = numbered.chunk_by(|one, other| one.0.0 == other.0.0);
+        let first = segments.flat_map(|segment| segment.iter().take(keep));
+        let named = first.map(|(_, hit)| Ok((self.id(hit.1)?, *hit)));
+        let mut named: Vec<_> = named.collect::<Result<_, IndexError>>()?;
+        named.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Ok(named.into_iter().take(keep).map(|(_, hit)| hit).collect())
     }
 
     fn id(&self, address: DocAddress) -> Result<String, IndexError> {

@@ -50,7 +50,9 @@ pub(super) fn schema() -> (Schema, Fields) {
         id: schema.add_text_field("id", STRING | STORED | FAST),
         text: schema.add_text_field(
             "text",
-            TextOptions::default().set_indexing_options(words).set_stored(),
+            TextOptions::default()
+                .set_indexing_options(words)
+                .set_stored(),
         ),
         metadata: schema.add_text_field("metadata", STORED),
         facts: schema.add_bytes_field("facts", BytesOptions::default().set_indexed().set_fast()),
@@ -203,7 +205,10 @@ mod tests {
             ("Häuser über Straßen", &["hauser", "uber", "strassen"]),
             ("東京 tower 2024年", &["東", "京", "tower", "2024", "年"]),
             ("АНДРЕЙ", &["андрей"]),
-            ("a:b^2~ AND (\"x\" OR NOT +y*)", &["a", "b", "2", "and", "x", "or", "not", "y"]),
+            (
+                "a:b^2~ AND (\"x\" OR NOT +y*)",
+                &["a", "b", "2", "and", "x", "or", "not", "y"],
+            ),
             ("… — ?!", &[]),
         ];
         for (text, expected) in cases {

@@ -1,8 +1,9 @@
 //! Changing an index: one writer at a time, whose commits are all or nothing.
 
 use super::{
-    IndexError, Record, Shared, filter,
+    IndexError, Record, Shared,
     files::{self, State},
+    filter,
     log::{Committed, LogWriter, sync_folder},
     record,
     snapshot::Snapshot,
@@ -52,7 +53,15 @@ impl Writer {
             None => None,
         };
         let failed = IndexError::text("open the text index for writing");
-        let text: IndexWriter = shared.files.text.writer_with_num_threads(1, ARENA).map_err(failed)?;
+        let text: IndexWriter = shared
+            .files
+            .text
+            .writer_with_num_threads(1, ARENA)
+            .map_err(failed)?;
+        // A commit that was interrupted may have left files whose names the next one takes again,
+        // and the text index refuses to overwrite.
+        let cleared = text.garbage_collect_files().wait();
+        cleared.map_err(IndexError::text("clear what an interrupted commit left"))?;
         let mut merging = LogMergePolicy::default();
         merging.set_del_docs_ratio_before_merge(DELETED_SHARE);
         text.set_merge_policy(Box::new(merging));
@@ -91,7 +100,9 @@ impl Writer {
         }
         self.delete(&record.id);
         let added = self.text.add_document(document);
-        added.map(|_| ()).map_err(IndexError::text("add a document"))
+        added
+            .map(|_| ())
+            .map_err(IndexError::text("add a document"))
     }
 
     /// Takes the document with this id out, if there is one. Searches see it until a commit.
@@ -157,12 +168,16 @@ impl Writer {
         let folder = &self.shared.files.folder;
         let generation = log.generation() + 1;
         let mut next = LogWriter::create(folder, generation, vectors.dimensions(), 0)?;
-        vectors.copy(snapshot.marked(), |sequence, values| next.append_as(sequence, values))?;
+        vectors.copy(snapshot.marked(), |sequence, values| {
+            next.append_as(sequence, values)
+        })?;
         next.continue_after(vectors.last_sequence());
         sync_folder(folder)?;
         self.log = Some(next);
         let state = self.publish()?;
-        self.shared.files.remove_other_logs(state.snapshot.committed)?;
+        self.shared
+            .files
+            .remove_other_logs(state.snapshot.committed)?;
         Ok(true)
     }
 
@@ -179,7 +194,9 @@ fn open_log(
     committed: Committed,
     vectors: &Vectors,
 ) -> Result<LogWriter, IndexError> {
-    let next = vectors.last_sequence().map_or(0, |last| last.saturating_add(1));
+    let next = vectors
+        .last_sequence()
+        .map_or(0, |last| last.saturating_add(1));
     LogWriter::open(&shared.files.folder, committed, next)
 }
 

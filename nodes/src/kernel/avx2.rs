@@ -1,6 +1,9 @@
 //! Eight lanes of AVX2, with fused multiply-add and half-precision conversion.
 
-use super::simd::Simd;
+use super::{
+    isa::{Kernel, x86},
+    simd::Simd,
+};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -41,8 +44,15 @@ macro_rules! memory {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
+    const TILE_ROWS: usize = 4;
     type F = __m256;
     type I = __m256i;
+
+    #[inline(always)]
+    fn call(self, kernel: impl Kernel) {
+        // SAFETY: there is a token, so there are the instructions.
+        unsafe { x86::on_avx2(kernel) };
+    }
 
     values! {
         splat(x: f32) -> __m256 { _mm256_set1_ps(x) }

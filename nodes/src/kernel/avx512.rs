@@ -1,14 +1,17 @@
-//! Sixteen lanes of AVX-512, with or without the byte products of VNNI.
+//! Sixteen lanes of AVX-512, with the byte products of VNNI.
 
-use super::simd::Simd;
+use super::{
+    isa::{Kernel, x86},
+    simd::Simd,
+};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
-/// The token of a processor with AVX-512 (F, BW, DQ, VL), and with VNNI if `VNNI`.
+/// The token of a processor with AVX-512 (F, BW, DQ, VL, VNNI).
 #[derive(Clone, Copy)]
-pub(super) struct Avx512<const VNNI: bool>(());
+pub(super) struct Avx512(());
 
-impl<const VNNI: bool> Avx512<VNNI> {
+impl Avx512 {
     /// # Safety
     /// The processor has these instructions.
     pub(super) unsafe fn new() -> Self {
@@ -38,11 +41,18 @@ macro_rules! memory {
     )*};
 }
 
-impl<const VNNI: bool> Simd for Avx512<VNNI> {
+impl Simd for Avx512 {
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const TILE_ROWS: usize = 8;
     type F = __m512;
     type I = __m512i;
+
+    #[inline(always)]
+    fn call(self, kernel: impl Kernel) {
+        // SAFETY: there is a token, so there are the instructions.
+        unsafe { x86::on_avx512(kernel) };
+    }
 
     values! {
         splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
@@ -61,28 +71,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         splat_i(x: i32) -> __m512i { _mm512_set1_epi32(x) }
         sub_i(a: __m512i, b: __m512i) -> __m512i { _mm512_sub_epi32(a, b) }
         mul_i(a: __m512i, b: __m512i) -> __m512i { _mm512_mullo_epi32(a, b) }
-        dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i {
-            if VNNI {
-                _mm512_dpbusd_epi32(acc, u, i)
-            } else {
-                // Even and odd bytes apart, as 16 bits: their products never overflow.
-                let even = _mm512_madd_epi16(
-                    _mm512_and_si512(u, _mm512_set1_epi16(0xff)),
-                    _mm512_srai_epi16(_mm512_slli_epi16(i, 8), 8),
-                );
-                let odd = _mm512_madd_epi16(_mm512_srli_epi16(u, 8), _mm512_srai_epi16(i, 8));
-                _mm512_add_epi32(acc, _mm512_add_epi32(even, odd))
-            }
-        }
-        dot_small(acc: __m512i, u: __m512i, i: __m512i) -> __m512i {
-            if VNNI {
-                _mm512_dpbusd_epi32(acc, u, i)
-            } else {
-                // Two products below 2^14 do not overflow 16 bits.
-                let pairs = _mm512_maddubs_epi16(u, i);
-                _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
-            }
-        }
+        dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, u, i) }
         low_nibbles(a: __m512i) -> __m512i { _mm512_and_si512(a, _mm512_set1_epi8(15)) }
         high_nibbles(a: __m512i) -> __m512i {
             _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15))

@@ -77,10 +77,6 @@ impl BytePanels {
         self.n
     }
 
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.data.bytes() + 8 * self.scales.len()
     }
@@ -163,7 +159,7 @@ impl Kernel for Product<'_> {
                     let place = (first + row, p * WIDTH, column);
                     // SAFETY: as many rows are left, the panel is whole, `product` has checked the
                     // target, and no other unit has these rows and columns.
-                    row += super::by_rows!(S, left, ROWS => unsafe {
+                    row += super::by_rows!(S::ROWS, left, ROWS => unsafe {
                         micro::<S, ROWS>(s, stride, input, &panel, self.target, place)
                     });
                 }
@@ -229,9 +225,9 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
 mod tests {
     use super::{
         super::{
-            After,
+            memory::written,
+            target::After,
             testing::{Random, assert_near, shapes},
-            written,
         },
         *,
     };
@@ -301,7 +297,7 @@ mod tests {
         for isa in Isa::available() {
             let mut out = [0.0];
             let target = Target {
-                out: super::super::Cells::of(&mut out),
+                out: super::super::memory::Cells::of(&mut out),
                 stride: 1,
                 first: 0,
                 bias: &[],

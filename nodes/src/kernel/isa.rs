@@ -12,10 +12,8 @@ pub enum Isa {
     Neon,
     /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX-512 (F, BW, DQ, VL).
+    /// AVX-512 with the byte products of VNNI; processors with the former alone use AVX2.
     Avx512,
-    /// AVX-512 with VNNI's byte products.
-    Avx512Vnni,
 }
 
 /// Work that runs on any vector unit.
@@ -41,13 +39,7 @@ impl Isa {
     /// Every way that this processor has.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        let all = [
-            Self::Portable,
-            Self::Neon,
-            Self::Avx2,
-            Self::Avx512,
-            Self::Avx512Vnni,
-        ];
+        let all = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
         all.into_iter().filter(|isa| isa.is_here()).collect()
     }
 
@@ -60,13 +52,13 @@ impl Isa {
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
         match self {
             Self::Portable => true,
             Self::Neon => false,
             Self::Avx2 => avx2,
             Self::Avx512 => avx512,
-            Self::Avx512Vnni => avx512 && is_x86_feature_detected!("avx512vnni"),
         }
     }
 
@@ -75,7 +67,7 @@ impl Isa {
         match self {
             Self::Portable => true,
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
-            Self::Avx2 | Self::Avx512 | Self::Avx512Vnni => false,
+            Self::Avx2 | Self::Avx512 => false,
         }
     }
 
@@ -92,8 +84,6 @@ impl Isa {
         match self {
             // SAFETY, here and below: `is_here` has found the instructions on this processor.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => unsafe { x86::on_avx512_vnni(kernel) },
-            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::on_avx512(kernel) },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::on_avx2(kernel) },
@@ -104,38 +94,38 @@ impl Isa {
     }
 }
 
+/// The functions that are compiled for instructions of x86-64. A kernel is compiled once in each,
+/// with all that it calls.
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use super::{
         super::{avx2::Avx2, avx512::Avx512},
         Kernel,
     };
 
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    pub(super) fn on_avx512_vnni(kernel: impl Kernel) {
+    pub(crate) fn on_avx512(kernel: impl Kernel) {
         // SAFETY: who calls this function vouches for the instructions.
-        kernel.run(unsafe { Avx512::<true>::new() });
+        kernel.run(unsafe { Avx512::new() });
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-    pub(super) fn on_avx512(kernel: impl Kernel) {
-        // SAFETY: as above.
-        kernel.run(unsafe { Avx512::<false>::new() });
-    }
-
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn on_avx2(kernel: impl Kernel) {
+    pub(crate) fn on_avx2(kernel: impl Kernel) {
         // SAFETY: as above.
         kernel.run(unsafe { Avx2::new() });
     }
 }
 
+/// The function that is compiled for NEON.
 #[cfg(target_arch = "aarch64")]
-mod arm {
+pub(super) mod arm {
     use super::{super::neon::Neon, Kernel};
 
+    #[inline(never)]
     #[target_feature(enable = "neon")]
-    pub(super) fn on_neon(kernel: impl Kernel) {
+    pub(crate) fn on_neon(kernel: impl Kernel) {
         // SAFETY: who calls this function vouches for the instructions.
         kernel.run(unsafe { Neon::new() });
     }

@@ -1,7 +1,7 @@
 //! Exponential and the activations made of it, a vector at a time.
 
 use super::simd::Simd;
-use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
 /// ln 2 in two parts: the first has few bits, so that its multiples are exact.
 const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
@@ -60,7 +60,7 @@ pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     // (1 + tanh z) / 2 = 1 / (1 + e^-2z)
-    const MINUS_TWO_ROOT: f32 = -1.595_769_1;
+    const MINUS_TWO_ROOT: f32 = -2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
     let cube = s.mul(s.mul(x, x), s.mul(x, s.splat(0.044_715)));
     let e = exp(s, s.mul(s.add(x, cube), s.splat(MINUS_TWO_ROOT)));
     s.div(x, s.add(e, s.splat(1.0)))

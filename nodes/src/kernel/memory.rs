@@ -108,7 +108,6 @@ impl<'a, T: Copy> Cells<'a, T> {
     /// # Safety
     /// They hold values, and nobody else touches them meanwhile.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the caller keeps the parts apart")]
     pub(crate) unsafe fn slice(&self, start: usize, count: usize) -> &'a mut [T] {
         assert!(start + count <= self.len, "outside of the memory");
         // SAFETY: inside of the memory, which lives for `'a`; the caller vouches for the rest.

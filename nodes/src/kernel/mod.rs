@@ -2,60 +2,82 @@
 //!
 //! From the processor upwards:
 //!
-//! - [`simd`] says what a kernel needs of a vector unit; [`avx512`], [`avx2`], [`neon`] and
+//! - [`simd`] says what a kernel needs of a vector unit; [`avx512`], [`avx2`], `neon` and
 //!   [`portable`] have it; [`isa`] finds out at run time which of them this processor has.
 //! - [`panel`], [`int8`] and [`tile`] multiply rows with a packed weight of floats, of bytes, and of
 //!   GGUF's quantised blocks; [`target`] is what they have in common at the end: bias, activation,
-//!   residual. [`quantize`] turns rows into bytes for the latter two.
-//! - [`rows`] works row by row (norms, softmax, gates, rotary positions, low-rank adapters);
-//!   [`packed`] and [`causal`] are the two kinds of attention.
+//!   residual. [`quantize`] turns rows into bytes for the latter two; [`weight`] is any of the three.
+//! - [`rows`] works row by row: norms, softmax, gates, rotary positions; [`low_rank`] adds adapters;
+//!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`].
 //!
 //! The functions that leave this module are safe: they check the lengths of their slices. They know
 //! no tensors and no devices; [`ops`](crate::ops) does.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are plain, and of the same form for all arrays of a kernel"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod causal;
+mod head;
 mod int8;
 mod isa;
+mod low_rank;
 mod math;
 mod memory;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod packed;
 mod panel;
 mod portable;
 mod quantize;
+mod rows;
 mod simd;
 mod target;
 
 #[cfg(test)]
 mod testing;
 mod tile;
+mod weight;
 
+pub use causal::{CausalAttention, KvRow};
+pub(crate) use causal::{Slab, attention as causal_attention};
+pub(crate) use int8::{BytePanels, MAX_INPUTS as MAX_BYTE_INPUTS};
 pub(crate) use isa::Isa;
-pub(crate) use memory::{Cells, written};
-pub(crate) use panel::Panels;
-pub(crate) use target::{After, Target};
+pub(crate) use low_rank::{Factors, Rows as LowRankRows, add as add_low_rank};
+pub(crate) use packed::attention as packed_attention;
+pub(crate) use panel::{Element, Panels};
+pub(crate) use rows::{Angles, Gate, gated, layer_norm, rms_norm, rope, softmax};
+pub(crate) use target::After;
+pub(crate) use tile::{Format, Tiles};
+pub(crate) use weight::{Weight, product};
 
-/// Runs `$body` with `$n` as a constant: the most of 12, 8, 6, 4, 3, 2 or 1 rows that are left and
-/// that the vector unit `$simd` has registers for. Gives that number.
+/// Runs `$body` with `$n` as a constant: the largest of some counts (12, 8, 6, 4, 2, or those in
+/// brackets) that is left and within `$limit`, or 1. Other variants are not even compiled. Gives that
+/// number.
 macro_rules! by_rows {
-    ($simd:ty, $left:expr, $n:ident => $body:expr) => {
-        match $left.min(<$simd>::ROWS) {
-            12.. => crate::kernel::by_rows!(@ 12, $n, $body),
-            8.. => crate::kernel::by_rows!(@ 8, $n, $body),
-            6.. => crate::kernel::by_rows!(@ 6, $n, $body),
-            4.. => crate::kernel::by_rows!(@ 4, $n, $body),
-            3 => crate::kernel::by_rows!(@ 3, $n, $body),
-            2 => crate::kernel::by_rows!(@ 2, $n, $body),
-            _ => crate::kernel::by_rows!(@ 1, $n, $body),
+    ($limit:expr, $left:expr, $n:ident => $body:expr) => {
+        crate::kernel::by_rows!($limit, [12, 8, 6, 4, 2], $left, $n => $body)
+    };
+    ($limit:expr, [$($count:literal),*], $left:expr, $n:ident => $body:expr) => {
+        'rows: {
+            $(
+                if const { $count <= $limit } {
+                    if $left >= $count {
+                        const $n: usize = $count;
+                        $body;
+                        break 'rows $n;
+                    }
+                }
+            )*
+            const $n: usize = 1;
+            $body;
+            $n
         }
     };
-    (@ $count:literal, $n:ident, $body:expr) => {{
-        const $n: usize = $count;
-        $body;
-        $n
-    }};
 }
 use by_rows;

@@ -1,6 +1,9 @@
 //! Four lanes of NEON.
 
-use super::simd::Simd;
+use super::{
+    isa::{Kernel, arm},
+    simd::Simd,
+};
 use half::{bf16, f16};
 use std::arch::aarch64::*;
 
@@ -41,8 +44,15 @@ macro_rules! memory {
 impl Simd for Neon {
     const LANES: usize = 4;
     const ROWS: usize = 8;
+    const TILE_ROWS: usize = 4;
     type F = float32x4_t;
     type I = int32x4_t;
+
+    #[inline(always)]
+    fn call(self, kernel: impl Kernel) {
+        // SAFETY: there is a token, so there are the instructions.
+        unsafe { arm::on_neon(kernel) };
+    }
 
     values! {
         splat(x: f32) -> float32x4_t { vdupq_n_f32(x) }

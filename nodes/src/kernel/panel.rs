@@ -33,6 +33,9 @@ pub(crate) trait Element: Plain + Send + Sync {
     /// # Safety
     /// They can be read.
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F;
+
+    /// One of them.
+    fn to_f32(self) -> f32;
 }
 
 impl Element for f32 {
@@ -41,6 +44,10 @@ impl Element for f32 {
         // SAFETY: as the caller says, here and below.
         unsafe { s.load(from) }
     }
+
+    fn to_f32(self) -> f32 {
+        self
+    }
 }
 
 impl Element for f16 {
@@ -48,12 +55,20 @@ impl Element for f16 {
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F {
         unsafe { s.load_f16(from) }
     }
+
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
 }
 
 impl Element for bf16 {
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F {
         unsafe { s.load_bf16(from) }
+    }
+
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
     }
 }
 
@@ -94,10 +109,6 @@ impl<E: Element> Panels<E> {
 
     pub(crate) fn n(&self) -> usize {
         self.n
-    }
-
-    pub(crate) fn k(&self) -> usize {
-        self.k
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -157,6 +168,8 @@ impl<E: Element> Kernel for Product<'_, E> {
                     rows,
                     k,
                     stride: k,
+                    step: 1,
+                    pitch: WIDTH,
                     columns: WIDTH.min(n - p * WIDTH),
                 };
                 let place = (first, p * WIDTH);
@@ -166,15 +179,19 @@ impl<E: Element> Kernel for Product<'_, E> {
     }
 }
 
-/// What [`multiply`] multiplies.
+/// What [`multiply`] multiplies. Distances are counted in values.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     /// Rows of the input.
     pub(crate) rows: usize,
     /// Values in each.
     pub(crate) k: usize,
-    /// From one row to the next.
+    /// From one row of the input to the next.
     pub(crate) stride: usize,
+    /// From one value of a row to the next.
+    pub(crate) step: usize,
+    /// From the columns of one value to those of the next in the panel.
+    pub(crate) pitch: usize,
     /// Columns of the panel that are written, at most [`WIDTH`].
     pub(crate) columns: usize,
 }
@@ -182,7 +199,8 @@ pub(crate) struct Shape {
 /// Some rows times one panel; the result is written to `target` from `place` (row, column) on.
 ///
 /// # Safety
-/// `x` has these rows, `panel` has `k * WIDTH` values, and the target is checked for the place.
+/// `x` has these rows, `panel` has `k` times [`WIDTH`] values, a pitch apart, and the target is checked
+/// for the place.
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Simd, E: Element>(
     s: S,
@@ -192,23 +210,46 @@ pub(crate) unsafe fn multiply<S: Simd, E: Element>(
     target: Target<'_>,
     place: (usize, usize),
 ) {
-    let mut column = 0;
-    while column < shape.columns {
-        let mut row = 0;
-        while row < shape.rows {
-            let left = shape.rows - row;
-            // SAFETY: inside of what the caller vouches for.
-            unsafe {
-                let x = x.add(row * shape.stride);
-                let panel = panel.add(column);
-                let place = (place.0 + row, place.1 + column);
-                let columns = shape.columns - column;
-                row += super::by_rows!(S, left, ROWS => {
-                    micro::<S, E, ROWS>(s, shape, x, panel, target, place, columns)
-                });
+    s.call(Multiply {
+        shape,
+        x,
+        panel,
+        target,
+        place,
+    });
+}
+
+/// Only [`multiply`] makes it.
+struct Multiply<'a, E> {
+    shape: Shape,
+    x: *const f32,
+    panel: *const E,
+    target: Target<'a>,
+    place: (usize, usize),
+}
+
+impl<E: Element> Kernel for Multiply<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let shape = self.shape;
+        let mut column = 0;
+        while column < shape.columns {
+            let mut row = 0;
+            while row < shape.rows {
+                let left = shape.rows - row;
+                // SAFETY: inside of what the caller of `multiply` vouches for.
+                unsafe {
+                    let x = self.x.add(row * shape.stride);
+                    let panel = self.panel.add(column);
+                    let place = (self.place.0 + row, self.place.1 + column);
+                    let columns = shape.columns - column;
+                    row += super::by_rows!(S::ROWS, left, ROWS => {
+                        micro::<S, E, ROWS>(s, shape, x, panel, self.target, place, columns)
+                    });
+                }
             }
+            column += 2 * S::LANES;
         }
-        column += 2 * S::LANES;
     }
 }
 
@@ -227,10 +268,10 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
     // SAFETY: the caller's rows and panel; the target is checked for them.
     unsafe {
         for i in 0..shape.k {
-            let w = panel.add(i * WIDTH);
+            let w = panel.add(i * shape.pitch);
             let (w0, w1) = (E::load(s, w), E::load(s, w.add(S::LANES)));
             for r in 0..ROWS {
-                let x = s.splat(*x.add(r * shape.stride + i));
+                let x = s.splat(*x.add(r * shape.stride + i * shape.step));
                 acc[r][0] = s.fma(x, w0, acc[r][0]);
                 acc[r][1] = s.fma(x, w1, acc[r][1]);
             }
@@ -249,9 +290,9 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
 mod tests {
     use super::{
         super::{
-            After,
+            memory::written,
+            target::After,
             testing::{Random, assert_near, shapes},
-            written,
         },
         *,
     };
@@ -333,7 +374,7 @@ mod tests {
         for isa in Isa::available() {
             let mut out = vec![-1f32; 2 * 9];
             let target = Target {
-                out: super::super::Cells::of(&mut out),
+                out: super::super::memory::Cells::of(&mut out),
                 stride: 9,
                 first: 2,
                 bias: &[],

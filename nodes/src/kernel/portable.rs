@@ -1,6 +1,6 @@
 //! Four lanes in plain Rust, for every other processor; the compiler makes of it what it can.
 
-use super::simd::Simd;
+use super::{isa::Kernel, simd::Simd};
 use half::{bf16, f16};
 
 /// The token that every processor has.
@@ -19,9 +19,15 @@ fn each(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
 impl Simd for Portable {
     const LANES: usize = LANES;
     const ROWS: usize = 4;
+    const TILE_ROWS: usize = 1;
     type F = [f32; LANES];
     /// Each lane as its four bytes, the lowest first.
     type I = [[u8; 4]; LANES];
+
+    #[inline(never)]
+    fn call(self, kernel: impl Kernel) {
+        kernel.run(self);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

@@ -58,7 +58,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Quantises rows of `k` values, a multiple of 32; gives as many blocks as there are.
     pub(crate) fn quantize(&mut self, isa: Isa, x: &[f32], k: usize) -> &[Block] {
-        assert!(k % BLOCK == 0, "blocks of 32 values");
+        assert!(k.is_multiple_of(BLOCK), "blocks of 32 values");
         let len = x.len() / BLOCK;
         if self.blocks.len() < len {
             self.blocks.resize(len, Block::ZERO);
@@ -184,8 +184,7 @@ impl Kernel for QuantizeRows<'_> {
 fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
     let (mut low, mut high) = (s.zero(), s.zero());
     for i in (0..x.len()).step_by(S::LANES) {
-        // SAFETY: as many values as are left.
-        let v = unsafe { load_up_to(s, x, i) };
+        let v = s.get(x, i, 0.0);
         low = s.min(low, v);
         high = s.max(high, v);
     }
@@ -196,8 +195,7 @@ fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
     let inverse = 1.0 / scale;
     let zero = (-low * inverse).round_ties_even();
     for i in (0..x.len()).step_by(S::LANES) {
-        // SAFETY: as many values as are left.
-        let v = unsafe { load_up_to(s, x, i) };
+        let v = s.get(x, i, 0.0);
         let v = s.add(s.round(s.mul(v, s.splat(inverse))), s.splat(zero));
         let q = s.to_int(s.min(s.max(v, s.zero()), s.splat(255.0)));
         let mut lanes = [0; MAX_LANES];
@@ -210,24 +208,6 @@ fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
     Affine {
         scale,
         zero: zero as i32,
-    }
-}
-
-/// The values from `i` on, at most `LANES`, the rest 0.
-///
-/// # Safety
-/// `i` is inside.
-#[inline(always)]
-unsafe fn load_up_to<S: Simd>(s: S, x: &[f32], i: usize) -> S::F {
-    let left = x.len() - i;
-    // SAFETY: `left` values follow.
-    unsafe {
-        let from = x.as_ptr().add(i);
-        if left >= S::LANES {
-            s.load(from)
-        } else {
-            s.load_some(from, left, 0.0)
-        }
     }
 }
 

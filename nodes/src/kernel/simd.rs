@@ -6,6 +6,7 @@
 //! inside of the one function in [`isa`](super::isa) that is compiled for those instructions. For the
 //! same reason kernels use plain loops: a closure would be compiled without them.
 
+use super::isa::Kernel;
 use half::{bf16, f16};
 
 /// The most lanes that a vector has.
@@ -17,10 +18,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// How many rows of two accumulators a micro-kernel may keep in registers.
     const ROWS: usize;
+    /// How many rows the micro-kernel of quantised tiles takes; it needs more registers a row.
+    const TILE_ROWS: usize;
     /// `LANES` floats.
     type F: Copy;
     /// `LANES` integers of 32 bits, or their bytes.
     type I: Copy;
+
+    /// Runs another kernel as a function of its own, compiled once for all that call it so.
+    fn call(self, kernel: impl Kernel);
 
     fn splat(self, x: f32) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -134,6 +140,46 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe {
             self.store(lanes.as_mut_ptr(), a);
             std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+        }
+    }
+
+    /// The values of a slice from `i` on, `fill` behind its end.
+    #[inline(always)]
+    fn get(self, x: &[f32], i: usize, fill: f32) -> Self::F {
+        assert!(i <= x.len(), "behind the end");
+        let left = x.len() - i;
+        // SAFETY: `left` floats follow `i`.
+        unsafe {
+            let from = x.as_ptr().add(i);
+            if left >= Self::LANES {
+                self.load(from)
+            } else {
+                self.load_some(from, left, fill)
+            }
+        }
+    }
+
+    /// Writes to a slice from `i` on, as far as it goes.
+    #[inline(always)]
+    fn set(self, to: &mut [f32], i: usize, a: Self::F) {
+        assert!(i <= to.len(), "behind the end");
+        // SAFETY: so many floats follow `i`.
+        unsafe { self.put(to.as_mut_ptr().add(i), to.len() - i, a) }
+    }
+
+    /// Writes as many lanes as there is room for.
+    ///
+    /// # Safety
+    /// `room` floats can be written.
+    #[inline(always)]
+    unsafe fn put(self, to: *mut f32, room: usize, a: Self::F) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if room >= Self::LANES {
+                self.store(to, a);
+            } else {
+                self.store_some(to, a, room);
+            }
         }
     }
 }

@@ -52,45 +52,16 @@ impl Target<'_> {
         let at = row * self.stride + self.first + column;
         let mut value = value;
         if !self.bias.is_empty() {
-            let bias = self.bias.as_ptr().wrapping_add(column);
-            // SAFETY: checked, `count` floats are there.
-            value = s.add(value, unsafe { read(s, bias, count) });
+            value = s.add(value, s.get(self.bias, column, 0.0));
         }
         let value = match self.after {
             After::Nothing => value,
             After::Gelu => math::gelu(s, value),
             After::GeluTanh => math::gelu_tanh(s, value),
             After::Relu => math::relu(s, value),
-            After::Add(residual) => {
-                let residual = residual.as_ptr().wrapping_add(at);
-                // SAFETY: checked, `count` floats are there.
-                s.add(value, unsafe { read(s, residual, count) })
-            }
+            After::Add(residual) => s.add(value, s.get(residual, at, 0.0)),
         };
-        let to = self.out.at(at, count.min(S::LANES));
-        // SAFETY: as above, and nobody else writes there.
-        unsafe {
-            if count >= S::LANES {
-                s.store(to, value);
-            } else {
-                s.store_some(to, value, count);
-            }
-        }
-    }
-}
-
-/// A vector of which only `count` lanes may be read.
-///
-/// # Safety
-/// `count` floats, or `LANES` if that is less, can be read.
-#[inline(always)]
-unsafe fn read<S: Simd>(s: S, from: *const f32, count: usize) -> S::F {
-    // SAFETY: as the caller says.
-    unsafe {
-        if count >= S::LANES {
-            s.load(from)
-        } else {
-            s.load_some(from, count, 0.0)
-        }
+        // SAFETY: checked, so many floats are there, and nobody else writes them.
+        unsafe { s.put(self.out.at(at, count.min(S::LANES)), count, value) };
     }
 }

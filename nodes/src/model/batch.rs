@@ -8,6 +8,7 @@ use crate::{
 };
 use candle_core::Result;
 use std::{
+    iter,
     ops::Range,
     sync::{Arc, OnceLock},
 };
@@ -79,7 +80,7 @@ pub(super) fn in_chunks<T: Send + Sync>(
 /// among the threads instead.
 fn chunks(lengths: impl Iterator<Item = usize> + Clone, threads: usize) -> Vec<Range<usize>> {
     let total: usize = lengths.clone().sum();
-    let whole = || vec![0..lengths.clone().count()];
+    let whole = || iter::once(0..lengths.clone().count()).collect();
     if total < MIN_CHUNK_TOKENS * threads {
         return whole();
     }
@@ -148,14 +149,17 @@ mod tests {
 
     #[test]
     fn small_batches_stay_whole_and_large_ones_are_divided() {
-        let of = |lengths: &[usize], threads| chunks(lengths.iter().copied(), threads);
-        assert_eq!(of(&[], 2), [0..0]);
-        assert_eq!(of(&[0], 2), [0..1]);
-        assert_eq!(of(&[12, 20], 2), [0..2]);
-        assert_eq!(of(&[100, 50, 90, 60], 2), [0..2, 2..4]);
-        assert_eq!(of(&[500, 20], 2), [0..2]);
-        assert_eq!(of(&[5000], 1), [0..1]);
-        assert_eq!(of(&[512; 6], 1), [0..2, 2..4, 4..6]);
+        // The number of texts in each chunk.
+        let of = |lengths: &[usize], threads| -> Vec<usize> {
+            let chunks = chunks(lengths.iter().copied(), threads);
+            chunks.into_iter().map(|chunk| chunk.len()).collect()
+        };
+        assert_eq!(of(&[0], 2), [1]);
+        assert_eq!(of(&[12, 20], 2), [2]);
+        assert_eq!(of(&[100, 50, 90, 60], 2), [2, 2]);
+        assert_eq!(of(&[500, 20], 2), [2]);
+        assert_eq!(of(&[5000], 1), [1]);
+        assert_eq!(of(&[512; 6], 1), [2, 2, 2]);
     }
 
     proptest! {

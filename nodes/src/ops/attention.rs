@@ -1,6 +1,9 @@
 //! Attention over packed rows: both ways for encoders, causal over a cache for decoders.
 
-use candle_core::{DType, Device, Result, Tensor};
+use super::host::{floats, is_host, tensor};
+use crate::kernel::{self, Isa, Slab};
+pub use crate::kernel::{CausalAttention, KvRow};
+use candle_core::{DType, Result, Tensor};
 use half::f16;
 
 /// Attention in both directions, each sequence for itself.
@@ -20,6 +23,17 @@ pub fn attention_packed(qkv: &Tensor, heads: usize, offsets: &[usize]) -> Result
     if !ends || !offsets.is_sorted() {
         candle_core::bail!("offsets {offsets:?} do not divide {m} rows");
     }
+    let hidden = width / 3;
+    if is_host(qkv) {
+        let values = kernel::packed_attention(Isa::best(), &floats(qkv)?, hidden, heads, offsets);
+        return tensor(values, (m, hidden));
+    }
+    packed_by_candle(qkv, heads, offsets)
+}
+
+/// The same with candle's operations, sequence by sequence.
+pub(super) fn packed_by_candle(qkv: &Tensor, heads: usize, offsets: &[usize]) -> Result<Tensor> {
+    let (m, width) = qkv.dims2()?;
     let (hidden, dim) = (width / 3, width / 3 / heads);
     if m == 0 {
         return Tensor::zeros((0, hidden), DType::F32, qkv.device());
@@ -49,21 +63,6 @@ pub fn attention_packed(qkv: &Tensor, heads: usize, offsets: &[usize]) -> Result
         );
     }
     Tensor::cat(&out, 0)
-}
-
-/// How the heads of a decoder attend.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CausalAttention {
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; a divisor of `heads`. Query head `h` reads `h / (heads / kv_heads)`.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-    /// What scores are multiplied by.
-    pub scale: f32,
-    /// A row sees only this many positions, its own among them; none: all up to its own.
-    pub window: Option<usize>,
 }
 
 /// Elements of a cache.
@@ -110,15 +109,6 @@ pub struct KvView<'a> {
     pub block_len: usize,
 }
 
-/// Where one query row stands.
-#[derive(Debug, Clone, Copy)]
-pub struct KvRow<'a> {
-    /// The blocks of its sequence, in order of positions.
-    pub blocks: &'a [u32],
-    /// Its own position, whose key and value are in the cache already.
-    pub position: usize,
-}
-
 /// Causal attention of many rows of many sequences over a cache in main memory.
 ///
 /// `q` is `[m, heads * head_dim]` on the CPU, `rows` says for each where it stands. The result has
@@ -132,42 +122,42 @@ pub fn attention_causal(
     cache: KvView<'_>,
     attention: &CausalAttention,
 ) -> Result<Tensor> {
-    check_causal(q, rows, cache, attention)?;
-    let CausalAttention {
-        heads,
-        kv_heads,
-        head_dim,
-        ..
-    } = *attention;
-    let mut out = Vec::with_capacity(rows.len());
-    for (i, row) in rows.iter().enumerate() {
-        let len = row.position + 1;
-        let gather = |elements| -> Result<Tensor> {
-            let mut dense = vec![0f32; len * kv_heads * head_dim];
-            for position in 0..len {
-                let block = row.blocks[position / cache.block_len] as usize;
-                for head in 0..kv_heads {
-                    let line =
-                        (block * kv_heads + head) * cache.block_len + position % cache.block_len;
-                    let to = &mut dense[(position * kv_heads + head) * head_dim..][..head_dim];
-                    match elements {
-                        KvElements::F32(x) => to.copy_from_slice(&x[line * head_dim..][..head_dim]),
-                        KvElements::F16(x) => {
-                            let from = &x[line * head_dim..][..head_dim];
-                            to.iter_mut().zip(from).for_each(|(t, f)| *t = f.to_f32());
-                        }
-                    }
-                }
-            }
-            Tensor::from_vec(dense, (len, kv_heads * head_dim), &Device::Cpu)
-        };
-        let (k, v) = (gather(cache.keys)?, gather(cache.values)?);
-        out.push(attention_dense(&q.narrow(0, i, 1)?, &k, &v, attention)?);
+    let (m, width) = q.dims2()?;
+    let cached = cache.keys.len().min(cache.values.len());
+    if m != rows.len() || width != attention.heads * attention.head_dim {
+        candle_core::bail!(
+            "queries {:?} for {} rows of {attention:?}",
+            q.shape(),
+            rows.len()
+        );
     }
-    if out.is_empty() {
-        return Tensor::zeros((0, heads * head_dim), DType::F32, &Device::Cpu);
+    if !attention.fits(rows, cached, cache.block_len) {
+        candle_core::bail!(
+            "a row refers to what is not in the cache, or {attention:?} is impossible"
+        );
     }
-    Tensor::cat(&out, 0)
+    let q = floats(q)?;
+    let block_len = cache.block_len;
+    let values = match (cache.keys, cache.values) {
+        (KvElements::F32(keys), KvElements::F32(values)) => {
+            let slab = Slab {
+                keys,
+                values,
+                block_len,
+            };
+            kernel::causal_attention(Isa::best(), &q, rows, slab, attention)
+        }
+        (KvElements::F16(keys), KvElements::F16(values)) => {
+            let slab = Slab {
+                keys,
+                values,
+                block_len,
+            };
+            kernel::causal_attention(Isa::best(), &q, rows, slab, attention)
+        }
+        _ => candle_core::bail!("keys and values of different types"),
+    };
+    tensor(values, (m, width))
 }
 
 /// Causal attention of the last rows of one sequence over its keys and values, on any device.
@@ -185,8 +175,8 @@ pub fn attention_dense(
 ) -> Result<Tensor> {
     let (heads, kv_heads, dim) = (attention.heads, attention.kv_heads, attention.head_dim);
     let (m, n) = (q.dim(0)?, k.dim(0)?);
-    if n < m {
-        candle_core::bail!("{m} rows over only {n} positions");
+    if n < m || kv_heads == 0 || heads % kv_heads != 0 {
+        candle_core::bail!("{m} rows over {n} positions, {attention:?}");
     }
     let groups = heads / kv_heads;
     // [kv_heads, groups * m, dim]: the query heads that share keys lie together.
@@ -221,41 +211,4 @@ pub fn attention_dense(
         .permute((2, 0, 1, 3))?
         .contiguous()?
         .reshape((m, heads * dim))
-}
-
-/// Everything that a row refers to is there.
-fn check_causal(
-    q: &Tensor,
-    rows: &[KvRow<'_>],
-    cache: KvView<'_>,
-    attention: &CausalAttention,
-) -> Result<()> {
-    let (m, width) = q.dims2()?;
-    let CausalAttention {
-        heads,
-        kv_heads,
-        head_dim,
-        window,
-        ..
-    } = *attention;
-    if kv_heads == 0 || heads % kv_heads != 0 || width != heads * head_dim || m != rows.len() {
-        candle_core::bail!(
-            "queries {:?} for {} rows, {heads} heads of {head_dim} over {kv_heads}",
-            q.shape(),
-            rows.len()
-        );
-    }
-    let block = kv_heads * cache.block_len * head_dim;
-    if !q.device().is_cpu() || block == 0 || window == Some(0) {
-        candle_core::bail!("a cache in main memory needs queries there, blocks and a window");
-    }
-    let blocks = cache.keys.len().min(cache.values.len()) / block;
-    for row in rows {
-        let used = row.position / cache.block_len + 1;
-        let known = row.blocks.get(..used);
-        if !known.is_some_and(|used| used.iter().all(|&b| (b as usize) < blocks)) {
-            candle_core::bail!("position {} lies outside of its blocks", row.position);
-        }
-    }
-    Ok(())
 }

@@ -1,12 +1,18 @@
 //! Linear layers: `y = x · wᵀ + bias`, then perhaps an activation or a residual.
 
+use super::{
+    device::DeviceWeight,
+    host::{floats, is_host, tensor},
+    weight::{pack, pack_quantized},
+};
+use crate::kernel::{self, After, Isa, Weight};
 use candle_core::{
     D, DType, Device, Result, Tensor,
-    quantized::{GgmlDType, QStorage, QTensor},
+    quantized::{GgmlDType, QTensor},
 };
-use std::borrow::Cow;
+use std::sync::Arc;
 
-/// How a layer made from plain tensors keeps its weight.
+/// How a layer made from plain tensors keeps its weight in main memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightType {
     /// As `f32`.
@@ -43,11 +49,36 @@ pub struct Quantized<'a> {
     pub columns: usize,
 }
 
-/// A linear layer, its weight packed for the kernels of its device.
-#[derive(Debug, Clone)]
+/// A linear layer, its weight packed for the kernels of its device. Clones share the weight.
+///
+/// In main memory, quantised weights stay in their format and activations are quantised to 8 bits as
+/// they come, in blocks of 32 values: a result is off by at most `Σ |w| * max|x| / 254`, the maximum
+/// taken over a block. `WeightType::Int8` quantises whole rows instead, and the weight to 8 bits.
+/// `f32`, `f16` and `bf16` weights are multiplied in `f32`.
+#[derive(Clone)]
 pub struct Linear {
-    weight: Tensor,
+    weights: Weights,
     bias: Option<Tensor>,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// One or more weights, whose outputs lie one after the other.
+#[derive(Clone)]
+enum Weights {
+    Host(Arc<[Weight]>),
+    Device(Arc<[DeviceWeight]>),
+}
+
+impl std::fmt::Debug for Linear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Linear")
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .field("bias", &self.bias.is_some())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
 }
 
 impl Linear {
@@ -63,41 +94,63 @@ impl Linear {
     ///
     /// # Errors
     /// There is no part, or the parts' shapes do not fit.
-    pub fn stacked(parts: &[(&Tensor, Option<&Tensor>)], _kind: WeightType) -> Result<Self> {
-        let weights: Vec<_> = parts
-            .iter()
-            .map(|(w, _)| w.to_dtype(DType::F32))
-            .collect::<Result<_>>()?;
+    pub fn stacked(parts: &[(&Tensor, Option<&Tensor>)], kind: WeightType) -> Result<Self> {
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for (weight, bias) in parts {
+            let outputs = weight.dim(0)?;
+            weights.push(weight.to_dtype(DType::F32)?);
+            biases.push(match bias {
+                Some(bias) if bias.dims() == [outputs] => bias.to_dtype(DType::F32)?,
+                Some(bias) => candle_core::bail!("bias {:?} for {outputs}", bias.shape()),
+                None => Tensor::zeros(outputs, DType::F32, weight.device())?,
+            });
+        }
         let weight = Tensor::cat(&weights, 0)?.contiguous()?;
-        let bias = if parts.iter().any(|(_, bias)| bias.is_some()) {
-            let biases: Vec<_> = parts
-                .iter()
-                .map(|(w, bias)| match bias {
-                    Some(bias) => bias.to_dtype(DType::F32),
-                    None => Tensor::zeros(w.dim(0)?, DType::F32, w.device()),
-                })
-                .collect::<Result<_>>()?;
-            Some(Tensor::cat(&biases, 0)?)
+        let (outputs, inputs) = weight.dims2()?;
+        let weights = if is_host(&weight) {
+            let packed = pack(outputs, inputs, &floats(&weight)?, kind)?;
+            Weights::Host(Arc::new([packed]))
         } else {
-            None
+            Weights::Device(Arc::new([DeviceWeight::Plain(weight)]))
         };
-        Self { weight, bias: None }.with_bias(bias.as_ref())
+        let some = parts.iter().any(|(_, bias)| bias.is_some());
+        let bias = some.then(|| Tensor::cat(&biases, 0)).transpose()?;
+        Ok(Self {
+            weights,
+            bias,
+            inputs,
+            outputs,
+        })
     }
 
     /// A layer from quantised weights, stacked in their order; each keeps its own format.
     ///
+    /// Packing is shared out among the threads of the current
+    /// [`ComputePool`](crate::compute::ComputePool).
+    ///
     /// # Errors
     /// There is no part, a format is not known, or a part's bytes or widths do not fit.
     pub fn quantized(parts: &[Quantized<'_>], device: &Device) -> Result<Self> {
-        let weights: Vec<_> = parts
-            .iter()
-            .map(|part| {
-                let data = QStorage::from_data(Cow::Borrowed(part.bytes), device, part.dtype)?;
-                QTensor::new(data, (part.rows, part.columns))?.dequantize(device)
-            })
-            .collect::<Result<_>>()?;
-        let weight = Tensor::cat(&weights, 0)?;
-        Ok(Self { weight, bias: None })
+        let Some(inputs) = parts.first().map(|part| part.columns) else {
+            candle_core::bail!("a layer without a weight");
+        };
+        if let Some(other) = parts.iter().find(|part| part.columns != inputs) {
+            candle_core::bail!("a stack of layers of {inputs} and {} inputs", other.columns);
+        }
+        let weights = if device.is_cpu() {
+            Weights::Host(parts.iter().map(pack_quantized).collect::<Result<_>>()?)
+        } else {
+            let parts = parts
+                .iter()
+                .map(|part| DeviceWeight::quantized(part, device));
+            Weights::Device(parts.collect::<Result<_>>()?)
+        };
+        Ok(Self {
+            weights,
+            bias: None,
+            inputs,
+            outputs: parts.iter().map(|part| part.rows).sum(),
+        })
     }
 
     /// A layer from quantised tensors of candle, stacked in their order.
@@ -105,8 +158,8 @@ impl Linear {
     /// # Errors
     /// As [`Linear::quantized`].
     pub fn from_qtensors(parts: &[&QTensor]) -> Result<Self> {
-        let Some(first) = parts.first() else {
-            candle_core::bail!("a layer without parts");
+        let Some(device) = parts.first().map(|part| part.device()) else {
+            candle_core::bail!("a layer without a weight");
         };
         let data: Vec<_> = parts.iter().map(|p| p.data()).collect::<Result<_>>()?;
         let parts: Vec<_> = parts
@@ -122,51 +175,119 @@ impl Linear {
                 })
             })
             .collect::<Result<_>>()?;
-        Self::quantized(&parts, &first.device())
+        Self::quantized(&parts, &device)
     }
 
-    /// The same layer with this bias (`[n]`).
+    /// The same layer with this bias (`[n]`, any float type), or without one.
     ///
     /// # Errors
     /// It is not as long as there are outputs.
     pub fn with_bias(mut self, bias: Option<&Tensor>) -> Result<Self> {
         if let Some(bias) = bias
-            && bias.dims() != [self.out_features()]
+            && bias.dims() != [self.outputs]
         {
-            candle_core::bail!(
-                "bias {:?} for {} outputs",
-                bias.shape(),
-                self.out_features()
-            );
+            candle_core::bail!("bias {:?} for {} outputs", bias.shape(), self.outputs);
         }
-        self.bias = bias.cloned();
+        self.bias = bias
+            .map(|bias| bias.to_dtype(DType::F32)?.contiguous())
+            .transpose()?;
         Ok(self)
     }
 
     /// Width of the input.
     #[must_use]
     pub fn in_features(&self) -> usize {
-        self.weight.dims()[1]
+        self.inputs
     }
 
     /// Width of the result.
     #[must_use]
     pub fn out_features(&self) -> usize {
-        self.weight.dims()[0]
+        self.outputs
     }
 
     /// Bytes that the packed weight takes in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        4 * self.weight.elem_count()
+        match &self.weights {
+            Weights::Host(parts) => parts.iter().map(Weight::bytes).sum(),
+            Weights::Device(parts) => parts.iter().map(DeviceWeight::bytes).sum(),
+        }
     }
 
     /// The product with `x` (`[m, k]`, or more dimensions before `k`), and what comes after it.
     ///
     /// # Errors
-    /// The widths do not fit, or a tensor is not contiguous `f32`.
+    /// The widths do not fit, or a tensor is not contiguous `f32` on the weight's device.
     pub fn forward(&self, x: &Tensor, then: Then<'_>) -> Result<Tensor> {
-        let y = x.broadcast_matmul(&self.weight.t()?)?;
+        if x.dim(D::Minus1)? != self.inputs {
+            candle_core::bail!("input {:?} for {} features", x.shape(), self.inputs);
+        }
+        let mut shape = x.dims().to_vec();
+        shape.pop();
+        shape.push(self.outputs);
+        if let Then::Add(residual) = then
+            && residual.dims() != shape
+        {
+            candle_core::bail!("a residual {:?} for {shape:?}", residual.shape());
+        }
+        match &self.weights {
+            Weights::Host(parts) => tensor(self.on_host(parts, x, then)?, shape),
+            Weights::Device(parts) => self.on_device(parts, x, then)?.reshape(shape),
+        }
+    }
+
+    /// Rows of the weight as `f32`, `[ids, k]`: an embedding table, which a decoder often shares
+    /// with its output layer.
+    ///
+    /// # Errors
+    /// An id is not below [`Linear::out_features`].
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.outputs) {
+            candle_core::bail!("no row {id} in a weight of {}", self.outputs);
+        }
+        match &self.weights {
+            Weights::Host(parts) => {
+                let mut values = vec![0.0; ids.len() * self.inputs];
+                if self.inputs > 0 {
+                    for (id, row) in ids.iter().zip(values.chunks_exact_mut(self.inputs)) {
+                        read_row(parts, *id as usize, row);
+                    }
+                }
+                tensor(values, (ids.len(), self.inputs))
+            }
+            Weights::Device(parts) => match &parts[..] {
+                [one] => one.rows(ids),
+                _ => candle_core::bail!("rows of a stack are not kept together on a device"),
+            },
+        }
+    }
+
+    fn on_host(&self, parts: &[Weight], x: &Tensor, then: Then<'_>) -> Result<Vec<f32>> {
+        let m = x.elem_count().checked_div(self.inputs).unwrap_or(0);
+        let x = floats(x)?;
+        let bias = self.bias.as_ref().map(floats).transpose()?;
+        let residual = match then {
+            Then::Add(residual) => Some(floats(residual)?),
+            _ => None,
+        };
+        let after = match (then, &residual) {
+            (Then::Add(_), Some(residual)) => After::Add(residual),
+            (Then::Gelu, _) => After::Gelu,
+            (Then::GeluTanh, _) => After::GeluTanh,
+            (Then::Relu, _) => After::Relu,
+            _ => After::Nothing,
+        };
+        let bias: &[f32] = bias.as_deref().unwrap_or_default();
+        Ok(kernel::product(Isa::best(), parts, m, &x, bias, after))
+    }
+
+    fn on_device(&self, parts: &[DeviceWeight], x: &Tensor, then: Then<'_>) -> Result<Tensor> {
+        let products: Vec<_> = parts
+            .iter()
+            .map(|part| part.product(x))
+            .collect::<Result<_>>()?;
+        let y = Tensor::cat(&products, D::Minus1)?;
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
@@ -179,14 +300,15 @@ impl Linear {
             Then::Add(residual) => y + residual,
         }
     }
+}
 
-    /// Rows of the weight as `f32`, `[ids, k]`: an embedding table, which a decoder often shares
-    /// with its output layer.
-    ///
-    /// # Errors
-    /// An id is not below [`Linear::out_features`].
-    pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
-        let ids = Tensor::new(ids, self.weight.device())?;
-        self.weight.index_select(&ids, D::Minus2)
+/// Reads a row of a stack.
+fn read_row(parts: &[Weight], row: usize, values: &mut [f32]) {
+    let mut row = row;
+    for part in parts {
+        if row < part.n() {
+            return part.row(row, values);
+        }
+        row -= part.n();
     }
 }

@@ -1,5 +1,7 @@
 //! Low-rank adapters (LoRA), one for each row.
 
+use super::host::{Floats, floats, is_host, tensor};
+use crate::kernel::{self, Factors, Isa, LowRankRows};
 use candle_core::{Result, Tensor};
 
 /// One adapted matrix: `y += (x · aᵀ) · bᵀ · scale`.
@@ -71,6 +73,64 @@ pub fn add_low_rank(
     if rows.iter().all(Option::is_none) {
         return Ok(y.clone());
     }
+    if is_host(y) {
+        on_host(y, first, x, rows)
+    } else {
+        by_candle(y, first, x, rows)
+    }
+}
+
+fn on_host(y: &Tensor, first: usize, x: &Tensor, rows: &[Option<&LowRank>]) -> Result<Tensor> {
+    // Rows often share an adapter: each is read once, where it differs from the row before.
+    let runs: Vec<_> = rows.chunk_by(same).collect();
+    let read: Vec<_> = runs
+        .iter()
+        .map(|run| run[0].map(read).transpose())
+        .collect::<Result<_>>()?;
+    let adapters: Vec<_> = runs
+        .iter()
+        .zip(&read)
+        .flat_map(|(run, read)| {
+            let factors = read.as_ref().zip(run[0]).map(|((a, b), adapter)| Factors {
+                a,
+                b,
+                rank: adapter.a.dims()[0],
+            });
+            std::iter::repeat_n(factors, run.len())
+        })
+        .collect();
+    let mut values = floats(y)?.to_vec();
+    let changed = LowRankRows {
+        x: &floats(x)?,
+        y: &mut values,
+        k: x.dim(1)?,
+        width: y.dim(1)?,
+        first,
+    };
+    kernel::add_low_rank(Isa::best(), changed, &adapters);
+    tensor(values, y.shape())
+}
+
+fn read(adapter: &LowRank) -> Result<(Floats<'_>, Floats<'_>)> {
+    Ok((floats(&adapter.a)?, floats(&adapter.b)?))
+}
+
+fn same(a: &Option<&LowRank>, b: &Option<&LowRank>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => std::ptr::eq(*a, *b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// The same with candle's operations, row by row.
+pub(super) fn by_candle(
+    y: &Tensor,
+    first: usize,
+    x: &Tensor,
+    rows: &[Option<&LowRank>],
+) -> Result<Tensor> {
+    let (m, n) = y.dims2()?;
     let mut out = Vec::with_capacity(m);
     for (i, adapter) in rows.iter().enumerate() {
         let row = y.narrow(0, i, 1)?;

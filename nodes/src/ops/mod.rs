@@ -10,10 +10,16 @@
 
 mod activation;
 mod attention;
+mod device;
+mod host;
 mod linear;
 mod low_rank;
 mod norm;
 mod rope;
+mod weight;
+
+#[cfg(test)]
+mod tests;
 
 pub use activation::{gelu_mul, silu_mul, softmax};
 pub use attention::{

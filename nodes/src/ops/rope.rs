@@ -1,5 +1,7 @@
 //! Rotary position embedding: pairs of values are turned by an angle that grows with the position.
 
+use super::host::{floats, is_host, tensor};
+use crate::kernel::{self, Angles, Isa};
 use candle_core::{Device, Result, Tensor};
 
 /// Which values form a pair.
@@ -63,7 +65,7 @@ impl RopeTable {
     /// `dim` is odd, or there are not `dim / 2` factors.
     pub fn new(rope: &Rope, positions: &[u32], device: &Device) -> Result<Self> {
         let half = rope.dim / 2;
-        if rope.dim % 2 != 0 || rope.factors.as_ref().is_some_and(|f| f.len() != half) {
+        if !rope.dim.is_multiple_of(2) || rope.factors.as_ref().is_some_and(|f| f.len() != half) {
             candle_core::bail!("rotary positions need an even width and as many factors as pairs");
         }
         let mut cos = Vec::with_capacity(positions.len() * half);
@@ -96,9 +98,27 @@ impl RopeTable {
                 x.shape()
             );
         }
-        if m == 0 {
+        if m == 0 || half == 0 {
             return Ok(x.clone());
         }
+        if is_host(x) {
+            let (cos, sin) = (floats(&self.cos)?, floats(&self.sin)?);
+            let angles = Angles {
+                cos: &cos,
+                sin: &sin,
+                half,
+                interleaved: self.layout == RopeLayout::Interleaved,
+            };
+            let values = kernel::rope(Isa::best(), &floats(x)?, width, head_dim, angles);
+            return tensor(values, (m, width));
+        }
+        self.apply_by_candle(x, head_dim)
+    }
+
+    /// The same with candle's operations.
+    pub(super) fn apply_by_candle(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
+        let (m, width) = x.dims2()?;
+        let half = self.cos.dim(1)?;
         let heads = x.reshape((1, m, width / head_dim, head_dim))?;
         let turned = heads.narrow(3, 0, 2 * half)?.contiguous()?;
         let turned = match self.layout {

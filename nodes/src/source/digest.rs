@@ -46,7 +46,7 @@ pub(super) fn of_text(text: &str) -> String {
 }
 
 /// The digest of a file, in hex. Reads all of it.
-pub(super) fn of_file(path: &Path) -> Result<String, Problem> {
+pub(crate) fn of_file(path: &Path) -> Result<String, Problem> {
     let read = || Problem::disk("read", path);
     let mut file = File::open(path).map_err(read())?;
     let mut sha256 = Sha256::new();

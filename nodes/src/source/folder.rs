@@ -17,7 +17,7 @@ const MAX_ENTRIES: usize = 10_000;
 /// [`Problem::NotFound`]; [`Problem::Unsuitable`] if it holds no weights that may be loaded or a
 /// link leads out of it; [`Problem::Damaged`] if weights cannot be what their name says or parts of
 /// them are missing.
-pub(super) fn inspect(path: &Path) -> Result<PathBuf, Problem> {
+pub(crate) fn inspect(path: &Path) -> Result<PathBuf, Problem> {
     let what = || path.display().to_string();
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Problem::NotFound { what: what() },

@@ -3,7 +3,7 @@
 //! A model names its sources in the order in which they are tried. What is fetched stays in a cache
 //! that all engines of a user share, appears there by one rename, and is fetched once where several
 //! want it. Only safetensors, GGUF, JSON and text files are ever fetched or unpacked; nothing that
-//! comes from a source is run. Weights are looked at before they are handed on ([`verify`]), so that
+//! comes from a source is run. Weights are looked at before they are handed on ([`verify()`]), so that
 //! a damaged or hostile file is an error with a name. How a model is made of its files is not known
 //! here.
 
@@ -24,6 +24,10 @@ pub use problem::{Attempt, Problem, SourceError};
 pub use progress::{Progress, Silent, Transfer};
 pub use settings::{HubSettings, Settings};
 pub use verify::verify;
+
+pub(crate) use digest::of_file as content_digest;
+pub(crate) use folder::inspect;
+pub(crate) use store::file_state;
 
 use schema::{ModelSource, Text};
 use std::{path::PathBuf, sync::Arc};

@@ -145,7 +145,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Proble
 }
 
 /// What changes when a file is written to: its size and time, and its number where there is one.
-fn file_state(path: &Path) -> std::io::Result<String> {
+pub(crate) fn file_state(path: &Path) -> std::io::Result<String> {
     let metadata = fs::metadata(path)?;
     let modified = metadata
         .modified()?

@@ -4,17 +4,15 @@
 //! made after another one and takes over what is declared the same, so that a reload loads only what
 //! changed.
 
-mod corpus;
 mod model;
 
-pub use corpus::{Corpus, CorpusError};
 pub use model::{ModelSummary, local_dimensions};
 
 use crate::{
     Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
-    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest},
+    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
     model::Sequence,
     source::Fetcher,
 };
@@ -101,7 +99,9 @@ impl StandardCatalog {
             .indexes
             .values()
             .filter(|index| index.decl.from.is_some())
-            .filter(|index| folder(&index.decl, &self.base_dir).is_some_and(|path| !Index::exists(&path)))
+            .filter(|index| {
+                folder(&index.decl, &self.base_dir).is_some_and(|path| !Index::exists(&path))
+            })
             .map(|index| index.decl.id.value.clone())
             .collect();
         missing.sort();
@@ -123,12 +123,15 @@ impl StandardCatalog {
         progress: impl FnMut(usize, usize) + Send + 'static,
     ) -> Result<Built, NodeError> {
         let declared = self.index(index)?;
-        let from = declared.decl.from.as_ref().map(|from| self.base_dir.join(from.expose()));
+        let from = declared
+            .decl
+            .from
+            .as_ref()
+            .map(|from| self.base_dir.join(from.expose()));
         let data = match data {
             [] => from.into_iter().collect(),
             data => data.to_vec(),
         };
-        let corpus = Corpus::find(&data).map_err(|error| NodeError::because("failed to read the documents", error))?;
         let encoder = match &declared.decl.model {
             Some(model) => Some(self.model(model.as_str())?.encoder().await?),
             None => None,
@@ -138,23 +141,37 @@ impl StandardCatalog {
             digest: None,
         });
         let dimensions = encoder.as_ref().map(|encoder| encoder.dimensions());
-        let index = self.open_or_create(&declared, dimensions, made_with).await?;
+        let index = self
+            .open_or_create(&declared, dimensions, made_with)
+            .await?;
         let fill = move || {
             let embed = |texts: &[&str]| {
                 let Some(encoder) = &encoder else {
-                    return Err(NodeError::failed("the index has vectors and names no model"));
+                    return Err(NodeError::failed(
+                        "the index has vectors and names no model",
+                    ));
                 };
                 let read = |text: &&str| {
-                    let tokens = encoder.tokenize().text(text).map_err(|error| NodeError::invalid(error.to_string()))?;
-                    Ok(Sequence { tokens, adapter: None })
+                    let tokens = encoder
+                        .tokenize()
+                        .text(text)
+                        .map_err(|error| NodeError::invalid(error.to_string()))?;
+                    Ok(Sequence {
+                        tokens,
+                        adapter: None,
+                    })
                 };
                 let sequences: Vec<_> = texts.iter().map(read).collect::<Result<_, NodeError>>()?;
                 let vectors = encoder.embed(&sequences);
-                let vectors = vectors.map_err(|error| NodeError::because("failed to embed", error))?;
+                let vectors =
+                    vectors.map_err(|error| NodeError::because("failed to embed", error))?;
                 Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
             };
-            let total = corpus.len();
-            let run = || build.run(&index, corpus.records(), total, embed, progress);
+            let found: Result<Vec<_>, _> = data.iter().map(|path| documents(path)).collect();
+            let found = found?;
+            let total = found.iter().map(|documents| documents.total).sum();
+            let records = found.into_iter().flat_map(|documents| documents.records);
+            let run = || build.run(&index, records, total, embed, progress);
             ComputePool::new(threads).install(run)
         };
         Ok(blocking(fill).await??)
@@ -191,7 +208,9 @@ impl StandardCatalog {
     async fn open(&self, declared: &DeclaredIndex) -> Result<Index, NodeError> {
         let path = self.embedded(&declared.decl)?;
         let open = move || Index::open(&path);
-        let index = declared.open.get_or_try_init(|| async { Ok::<_, NodeError>(blocking(open).await??) });
+        let index = declared
+            .open
+            .get_or_try_init(|| async { Ok::<_, NodeError>(blocking(open).await??) });
         index.await.cloned()
     }
 
@@ -210,8 +229,9 @@ impl StandardCatalog {
     }
 
     fn embedded(&self, decl: &IndexDecl) -> Result<PathBuf, NodeError> {
-        folder(decl, &self.base_dir)
-            .ok_or_else(|| NodeError::failed(format!("index `{}` is not on this machine", *decl.id)))
+        folder(decl, &self.base_dir).ok_or_else(|| {
+            NodeError::failed(format!("index `{}` is not on this machine", *decl.id))
+        })
     }
 
     async fn node(&self, order: Order<'_>) -> Result<Arc<dyn Node>, NodeError> {
@@ -235,7 +255,9 @@ impl StandardCatalog {
                     ..GenerateOptions::default()
                 };
                 let (language, adapters) = (model.decoder().await?, model.adapters().await?);
-                Ok(Arc::new(Generate::start("generate", language, adapters, &options)?))
+                Ok(Arc::new(Generate::start(
+                    "generate", language, adapters, &options,
+                )?))
             }
             Work::Search(work) => {
                 let index = self.open(self.index(work.index.as_str())?.as_ref()).await?;
@@ -243,7 +265,10 @@ impl StandardCatalog {
                 Ok(Arc::new(Search::new(index, cpus)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
-            other => Err(NodeError::failed(format!("{} nodes are not built yet", other.kind().name()))),
+            other => Err(NodeError::failed(format!(
+                "{} nodes are not built yet",
+                other.kind().name()
+            ))),
         }
     }
 
@@ -271,7 +296,9 @@ async fn warm(work: &Work, node: Arc<dyn Node>) -> Result<(), NodeError> {
     let Work::Embed(work) = work else {
         return Ok(());
     };
-    if let Backend::Local(local) = &work.backend && local.adapter.is_some() {
+    if let Backend::Local(local) = &work.backend
+        && local.adapter.is_some()
+    {
         return Ok(());
     }
     let sample = Input {
@@ -300,7 +327,9 @@ fn folder(decl: &IndexDecl, base_dir: &Path) -> Option<PathBuf> {
 }
 
 /// Runs work that computes or waits for a disk on a thread that may be blocked.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NodeError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NodeError> {
     let joined = tokio::task::spawn_blocking(work).await;
     joined.map_err(|error| NodeError::because("work ended early", error))
 }

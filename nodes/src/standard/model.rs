@@ -3,9 +3,10 @@
 use super::blocking;
 use crate::{
     NodeError,
-    adapter::{Adapters, NoAdapters},
+    adapter::{Adapter, Adapters, NoAdapters},
     model::{Encoder, EncoderOptions, decoder::LanguageModel},
     ops::WeightType,
+    residency::{AdapterFolder, Policy, Residency},
     source::{Fetcher, Settings, Silent},
 };
 use candle_core::Device;
@@ -24,7 +25,7 @@ pub struct Declared {
     base_dir: PathBuf,
     fetcher: Arc<Fetcher>,
     loaded: OnceCell<Loading>,
-    adapters: OnceCell<Arc<dyn Adapters>>,
+    adapters: OnceCell<Arc<Residency<Adapter>>>,
 }
 
 /// A model in memory.
@@ -65,11 +66,19 @@ impl Declared {
     }
 
     pub fn max_tokens(&self) -> Option<usize> {
-        self.decl.max_tokens.as_ref().map(|most| most.value as usize)
+        self.decl
+            .max_tokens
+            .as_ref()
+            .map(|most| most.value as usize)
     }
 
     pub async fn fetch(&self) -> Result<PathBuf, NodeError> {
-        let sources: Vec<_> = self.decl.sources.iter().map(|source| &source.value).collect();
+        let sources: Vec<_> = self
+            .decl
+            .sources
+            .iter()
+            .map(|source| &source.value)
+            .collect();
         match self.fetcher.fetch(sources).await {
             Ok(files) => Ok(files.path),
             Err(error) => {
@@ -82,14 +91,18 @@ impl Declared {
     pub async fn encoder(self: &Arc<Self>) -> Result<Encoder, NodeError> {
         match self.load().await? {
             Loaded::Encoder(encoder) => Ok(encoder),
-            Loaded::Decoder(_) => Err(self.wrong_family("a decoder, which generates", "an encoder")),
+            Loaded::Decoder(_) => {
+                Err(self.wrong_family("a decoder, which generates", "an encoder"))
+            }
         }
     }
 
     pub async fn decoder(self: &Arc<Self>) -> Result<Arc<LanguageModel>, NodeError> {
         match self.load().await? {
             Loaded::Decoder(decoder) => Ok(decoder),
-            Loaded::Encoder(_) => Err(self.wrong_family("an encoder, which embeds and reranks", "a decoder")),
+            Loaded::Encoder(_) => {
+                Err(self.wrong_family("an encoder, which embeds and reranks", "a decoder"))
+            }
         }
     }
 
@@ -103,10 +116,16 @@ impl Declared {
             Loaded::Decoder(decoder) => decoder.decoder.adapter_base(),
         };
         let folder = self.base_dir.join(set.path.expose());
-        let adapters = self.adapters.get_or_try_init(|| async {
-            interim(&folder, base)
+        let resident = self.adapters.get_or_try_init(|| async {
+            let loader = AdapterFolder::new(folder, Arc::new(base));
+            let policy = Policy::new(set.max_loaded, set.max_bytes);
+            let resident = Residency::new(loader, policy);
+            for name in &set.pin {
+                resident.pin(name.as_str()).await?;
+            }
+            Ok::<_, NodeError>(Arc::new(resident))
         });
-        adapters.await.cloned()
+        Ok(Arc::clone(resident.await?) as Arc<dyn Adapters>)
     }
 
     pub fn summary(&self) -> Option<ModelSummary> {
@@ -123,7 +142,10 @@ impl Declared {
     }
 
     fn wrong_family(&self, is: &str, wanted: &str) -> NodeError {
-        NodeError::failed(format!("model `{}` is {is}; this node needs {wanted}", *self.decl.id))
+        NodeError::failed(format!(
+            "model `{}` is {is}; this node needs {wanted}",
+            *self.decl.id
+        ))
     }
 
     async fn load(self: &Arc<Self>) -> Result<Loaded, NodeError> {
@@ -152,11 +174,13 @@ fn load(decl: &ModelDecl, path: &Path) -> Result<Loaded, NodeError> {
     let device = device(&decl.device)?;
     if path.is_file() {
         if decl.dtype.value == "int8" {
-            let reason = format!("model `{id}`: a GGUF file brings its own number types; leave `dtype` out");
+            let reason =
+                format!("model `{id}`: a GGUF file brings its own number types; leave `dtype` out");
             return Err(NodeError::failed(reason));
         }
         let model = LanguageModel::load(path, &device);
-        let model = model.map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
+        let model = model
+            .map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
         return Ok(Loaded::Decoder(Arc::new(model)));
     }
     let options = EncoderOptions {
@@ -168,7 +192,8 @@ fn load(decl: &ModelDecl, path: &Path) -> Result<Loaded, NodeError> {
         device,
     };
     let encoder = Encoder::load(path, &options);
-    let encoder = encoder.map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
+    let encoder = encoder
+        .map_err(|error| NodeError::because(format!("failed to load model `{id}`"), error))?;
     Ok(Loaded::Encoder(encoder))
 }
 
@@ -177,7 +202,9 @@ fn device(name: &str) -> Result<Device, NodeError> {
     let Some(ordinal) = name.strip_prefix("cuda:") else {
         return Ok(Device::Cpu);
     };
-    let ordinal = ordinal.parse().map_err(|_| NodeError::failed(format!("no device {name:?}")))?;
+    let ordinal = ordinal
+        .parse()
+        .map_err(|_| NodeError::failed(format!("no device {name:?}")))?;
     Device::new_cuda(ordinal)
         .map_err(|error| NodeError::because(format!("device {name:?} is not available"), error))
 }
@@ -208,20 +235,4 @@ fn size(path: &Path) -> u64 {
         .filter(|file| file.extension().is_some_and(|kind| kind == "safetensors"))
         .map(|file| of(&file))
         .sum()
-}
-
-fn interim(folder: &Path, base: crate::adapter::Base) -> Result<Arc<dyn Adapters>, NodeError> {
-    struct Interim(PathBuf, crate::adapter::Base, std::sync::Mutex<std::collections::HashMap<String, Arc<crate::adapter::Adapter>>>);
-    impl Adapters for Interim {
-        fn get(&self, name: &str) -> Result<Arc<crate::adapter::Adapter>, NodeError> {
-            let mut map = self.2.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(a) = map.get(name) { return Ok(a.clone()); }
-            let folder = self.0.join(name);
-            if !folder.is_dir() { return Err(NodeError::NotFound { what: "adapter", name: name.to_owned() }); }
-            let a = Arc::new(crate::adapter::Adapter::load(name, &folder, &self.1).map_err(|e| NodeError::because("failed to load adapter", e))?);
-            map.insert(name.to_owned(), a.clone());
-            Ok(a)
-        }
-    }
-    Ok(Arc::new(Interim(folder.to_owned(), base, Default::default())))
 }

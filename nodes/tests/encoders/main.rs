@@ -1,9 +1,13 @@
 //! Encoders against what transformers and PEFT compute: the vectors and scores of
 //! `golden/encoders`, which `make_tiny.py` there and the scripts named in the files made.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
 mod adapter_files;
 mod batches;
 mod numbers;
+#[path = "../real_models/mod.rs"]
+mod real_models;
 mod values;
 mod weight_files;
 
@@ -15,21 +19,13 @@ use nodes::{
 use serde::de::DeserializeOwned;
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-/// The folder of the real models.
-fn models() -> PathBuf {
-    let folder = env::var_os("ENGINE_TEST_MODELS");
-    folder
-        .expect("ENGINE_TEST_MODELS names the folder of the test models")
-        .into()
-}
-
 fn minilm() -> Encoder {
-    load(&models().join("minilm"))
+    load(&real_models::minilm())
 }
 
 /// The reranker that `examples/rag` uses.

@@ -1,9 +1,10 @@
 //! The same numbers as Python.
 
-use super::{Shelf, distance, golden, input, load, minilm, read, reranker, vector};
+use super::{Shelf, distance, golden, input, load, minilm, read, real_models, reranker, vector};
 use nodes::{
     Embed, Model, Rerank, Value,
-    model::{Encoder, Sequence},
+    model::{Encoder, EncoderOptions, Sequence},
+    ops::WeightType,
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -11,6 +12,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Distance by cosine that the digits of the recorded vectors leave.
 const VECTOR_TOLERANCE: f64 = 1e-5;
 const SCORE_TOLERANCE: f64 = 1e-3;
+/// What bytes in place of floats may cost.
+const INT8_TOLERANCE: f64 = 5e-3;
 
 #[derive(Deserialize)]
 struct Embedding {
@@ -107,6 +110,32 @@ fn check_scores(encoder: &Encoder, shelf: Shelf, adapter: Option<&str>, wanted: 
 fn minilm_embeds_as_transformers_does() {
     let recorded: Recorded = read("minilm.json");
     check_embeddings(&minilm(), Shelf::default(), None, &recorded.embed);
+}
+
+#[test]
+fn int8_weights_keep_the_direction_of_vectors() {
+    let options = EncoderOptions {
+        weights: WeightType::Int8,
+        ..EncoderOptions::default()
+    };
+    let encoder = Encoder::load(&real_models::minilm(), &options).unwrap();
+    let recorded: Recorded = read("minilm.json");
+    let sequence = |want: &Embedding| Sequence {
+        tokens: encoder.tokenize().text(&want.text).unwrap(),
+        adapter: None,
+    };
+    let texts: Vec<_> = recorded.embed.iter().map(sequence).collect();
+    let vectors = encoder.embed(&texts).unwrap();
+    for (have, want) in vectors.iter().zip(&recorded.embed) {
+        let distance = distance(have, &want.vector);
+        // A text without words moves further: its vector is that of the model's two marks alone.
+        let tolerance = if want.text.is_empty() {
+            1e-2
+        } else {
+            INT8_TOLERANCE
+        };
+        assert!(distance < tolerance, "{:?}: {distance}", want.text);
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const FOLDER: &str = "ENGINE_TEST_CRASH_FOLDER";
 const DIMENSIONS: usize = 16;
 const DOCUMENTS: u64 = 400;
-const KILLS: u64 = 30;
+const KILLS: u64 = 20;
 
 /// A change: a document's id and, unless it is deleted, its text and vector.
 type Change = (String, Option<(String, Vec<f32>)>);
@@ -66,10 +66,14 @@ fn child() {
                 None => writer.delete(&id),
             }
         }
-        writer.upsert(&record("commit", &commit.to_string(), &[1.0; DIMENSIONS])).unwrap();
+        writer
+            .upsert(&record("commit", &commit.to_string(), &[1.0; DIMENSIONS]))
+            .unwrap();
         writer.commit().unwrap();
         let mut out = std::io::stdout();
-        writeln!(out, "committed {commit}").and_then(|()| out.flush()).unwrap();
+        writeln!(out, "committed {commit}")
+            .and_then(|()| out.flush())
+            .unwrap();
     }
 }
 
@@ -81,7 +85,9 @@ fn committed(index: &Index) -> u64 {
         ..Query::default()
     };
     let found = index.search(&query).unwrap();
-    found.first().map_or(0, |document| document.text.parse().unwrap())
+    found
+        .first()
+        .map_or(0, |document| document.text.parse().unwrap())
 }
 
 /// Runs a writer, kills it a while after so many commits, and returns the last one that it
@@ -91,7 +97,6 @@ fn run_and_kill(folder: &Path, commits: usize, after: Duration) -> Option<u64> {
         .args(["--exact", "crash::child", "--ignored", "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -108,18 +113,32 @@ fn run_and_kill(folder: &Path, commits: usize, after: Duration) -> Option<u64> {
 fn check(folder: &Path, acknowledged: u64) -> u64 {
     let index = Index::open(folder).unwrap();
     let state = committed(&index);
-    assert!(state == acknowledged || state == acknowledged + 1, "{state} after {acknowledged}");
+    assert!(
+        state == acknowledged || state == acknowledged + 1,
+        "{state} after {acknowledged}"
+    );
     let expected = model(state);
     let mut found = index.ids().unwrap();
     found.retain(|id| id != "commit");
     found.sort_unstable();
-    assert!(found.iter().eq(expected.keys()), "not the documents of commit {state}");
+    assert!(
+        found.iter().eq(expected.keys()),
+        "not the documents of commit {state}"
+    );
     for (id, (text, vector)) in &expected {
-        let by_vector = Query { vector: Some(vector), top_k: 1, ..Query::default() };
+        let by_vector = Query {
+            vector: Some(vector),
+            top_k: 1,
+            ..Query::default()
+        };
         let found = index.search(&by_vector).unwrap();
         assert_eq!((ids(&found), &*found[0].text), (vec![&**id], &**text));
         assert!(found[0].score > 0.9999);
-        let by_text = Query { text: Some(text), top_k: 1, ..Query::default() };
+        let by_text = Query {
+            text: Some(text),
+            top_k: 1,
+            ..Query::default()
+        };
         assert_eq!(ids(&index.search(&by_text).unwrap()), [id]);
     }
     state
@@ -136,12 +155,18 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
         let commits = random.below(4) as usize;
         let after = Duration::from_micros(random.below(200_000));
         let acknowledged = run_and_kill(&path, commits, after);
-        assert!(commits == 0 || acknowledged.is_some(), "the writer ended by itself");
+        assert!(
+            commits == 0 || acknowledged.is_some(),
+            "the writer ended by itself"
+        );
         within_first += usize::from(acknowledged.is_none());
         if Index::exists(&path) {
             state = check(&path, acknowledged.unwrap_or(state).max(state));
         }
     }
     println!("{state} commits over {KILLS} kills, {within_first} of them before a commit");
-    assert!(state > KILLS, "the writers hardly got to work: {state} commits");
+    assert!(
+        state > KILLS,
+        "the writers hardly got to work: {state} commits"
+    );
 }

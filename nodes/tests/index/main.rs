@@ -1,6 +1,8 @@
 //! The embedded index from outside: what it finds, what survives a killed process, and what it says
 //! of damaged files.
 
+#![expect(clippy::unwrap_used, reason = "what is unexpected fails the test")]
+
 mod crash;
 mod damage;
 mod find;
@@ -50,7 +52,9 @@ pub(crate) fn record(id: &str, text: &str, vector: &[f32]) -> Record {
 
 pub(crate) fn map(fields: &[(&str, Value)]) -> Map {
     let fields = fields.iter();
-    fields.map(|(name, value)| ((*name).into(), value.clone())).collect()
+    fields
+        .map(|(name, value)| ((*name).into(), value.clone()))
+        .collect()
 }
 
 /// An index of vectors of this size in a folder that goes with it.

@@ -47,19 +47,56 @@ async fn items_are_answered_one_by_one() {
     let failed = |reason: &str| Err(reason.to_owned());
     let cases = [
         (vec![("vector", vector())], found(&["a", "b", "c"])),
-        (vec![("vector", vector()), ("top-k", Value::Integer(1))], found(&["a"])),
+        (
+            vec![("vector", vector()), ("top-k", Value::Integer(1))],
+            found(&["a"]),
+        ),
         (vec![("vector", list)], found(&["c", "b", "a"])),
         (vec![("text", Value::text("word1"))], found(&["b"])),
-        (vec![("text", Value::text("shared")), ("filter", filter)], found(&["b", "c"])),
-        (vec![("text", Value::text("word2")), ("vector", vector()), ("top-k", Value::Number(2.0))], found(&["c", "a"])),
-        (vec![("vector", Value::None), ("text", Value::None)], failed("the search has neither a vector nor a text")),
-        (vec![("text", Value::Integer(1))], failed("the search's text must be a text, not integer")),
-        (vec![("vector", Value::text("x"))], failed("the search's vector must be a vector, not text")),
-        (vec![("vector", Value::list([Value::None]))], failed("the vector holds more than numbers")),
-        (vec![("vector", vector()), ("top-k", Value::Integer(1001))], failed("top-k is 1001; it can be 1 to 1000")),
-        (vec![("vector", vector()), ("top-k", Value::Integer(-1))], failed("top-k is -1; it can be 1 to 1000")),
-        (vec![("vector", Value::Vector([1.0].into()))], failed("the vector has 1 numbers; the index has vectors of 2")),
-        (vec![("vector", vector()), ("filter", Value::text("x"))], failed("the search's filter must be a map, not text")),
+        (
+            vec![("text", Value::text("shared")), ("filter", filter)],
+            found(&["b", "c"]),
+        ),
+        (
+            vec![
+                ("text", Value::text("word2")),
+                ("vector", vector()),
+                ("top-k", Value::Number(2.0)),
+            ],
+            found(&["c", "a"]),
+        ),
+        (
+            vec![("vector", Value::None), ("text", Value::None)],
+            failed("the search has neither a vector nor a text"),
+        ),
+        (
+            vec![("text", Value::Integer(1))],
+            failed("the search's text must be a text, not integer"),
+        ),
+        (
+            vec![("vector", Value::text("x"))],
+            failed("the search's vector must be a vector, not text"),
+        ),
+        (
+            vec![("vector", Value::list([Value::None]))],
+            failed("the vector holds more than numbers"),
+        ),
+        (
+            vec![("vector", vector()), ("top-k", Value::Integer(1001))],
+            failed("top-k is 1001; it can be 1 to 1000"),
+        ),
+        (
+            vec![("vector", vector()), ("top-k", Value::Integer(-1))],
+            failed("top-k is -1; it can be 1 to 1000"),
+        ),
+        (
+            vec![("vector", Value::Vector([1.0].into()))],
+            failed("the vector has 1 numbers; the index has vectors of 2"),
+        ),
+        (
+            vec![("vector", vector()), ("filter", Value::text("x"))],
+            failed("the search's filter must be a map, not text"),
+        ),
     ];
     for (arguments, expected) in cases {
         assert_eq!(ask(&node, &arguments).await, expected, "{arguments:?}");

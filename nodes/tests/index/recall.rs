@@ -11,7 +11,10 @@ fn clustered(random: &mut Random, count: usize) -> Vec<Vec<f32>> {
     let centres: Vec<_> = (0..200).map(|_| random.vector(DIMENSIONS)).collect();
     let near = |random: &mut Random| {
         let centre = &centres[random.below(200) as usize];
-        centre.iter().map(|value| value + 0.3 * random.normal()).collect()
+        centre
+            .iter()
+            .map(|value| value + 0.3 * random.normal())
+            .collect()
     };
     (0..count).map(|_| near(random)).collect()
 }
@@ -24,7 +27,9 @@ fn bytes_with_a_second_look_find_the_nearest() {
     let exact = Index::create(folder.path(), &Manifest::new(Some(DIMENSIONS), None)).unwrap();
     let mut writer = exact.writer().unwrap();
     for (number, vector) in vectors.iter().enumerate() {
-        writer.upsert(&record(&number.to_string(), "", vector)).unwrap();
+        writer
+            .upsert(&record(&number.to_string(), "", vector))
+            .unwrap();
         // So that values turn into bytes in the middle, and later chunks are added to them.
         if number == 5_000 || number == 15_000 {
             writer.commit().unwrap();
@@ -34,11 +39,17 @@ fn bytes_with_a_second_look_find_the_nearest() {
     assert!(vectors.len() < EXACT_ROWS);
     let approximate = Index::open_exact_to(folder.path(), 10_000).unwrap();
 
-    let queries = clustered(&mut Random(12), 50).into_iter().chain(vectors[..50].iter().cloned());
+    let queries = clustered(&mut Random(12), 50)
+        .into_iter()
+        .chain(vectors[..50].iter().cloned());
     let (mut found, mut wanted) = (0, 0);
     for query in queries {
         for top_k in [1, 10, 100] {
-            let query = Query { vector: Some(&query), top_k, ..Query::default() };
+            let query = Query {
+                vector: Some(&query),
+                top_k,
+                ..Query::default()
+            };
             let truth = exact.search(&query).unwrap();
             let answer = approximate.search(&query).unwrap();
             assert_eq!(answer.len(), top_k);
@@ -61,16 +72,25 @@ fn growing_past_the_size_changes_nothing_but_the_form() {
     let index = Index::open_exact_to(folder.path(), 1_500).unwrap();
     let mut writer = index.writer().unwrap();
     for (number, vector) in vectors.iter().enumerate() {
-        writer.upsert(&record(&number.to_string(), "", vector)).unwrap();
+        writer
+            .upsert(&record(&number.to_string(), "", vector))
+            .unwrap();
         if number % 700 == 0 {
             writer.commit().unwrap();
         }
     }
     writer.commit().unwrap();
     for (number, vector) in vectors.iter().enumerate() {
-        let query = Query { vector: Some(vector), top_k: 1, ..Query::default() };
+        let query = Query {
+            vector: Some(vector),
+            top_k: 1,
+            ..Query::default()
+        };
         let found = index.search(&query).unwrap();
         assert_eq!(ids(&found), [number.to_string()]);
-        assert!((found[0].score - 1.0).abs() < 1e-5, "scores are exact, not those of bytes");
+        assert!(
+            (found[0].score - 1.0).abs() < 1e-5,
+            "scores are exact, not those of bytes"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What the tests of model sources share: settings in a folder of their own, and a hub to talk to.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![expect(dead_code, reason = "each test file uses its part")]
 
 use axum::{
     Router,

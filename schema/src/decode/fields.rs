@@ -393,7 +393,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn exactly_one(&mut self, groups: &[&[&'static str]]) {
         self.at_most_one(groups);
         let written = |group: &&[&'static str]| group.iter().any(|name| self.has(name));
-        if groups.iter().any(|group| written(group)) {
+        if groups.iter().any(written) {
             return;
         }
         let (title, head) = (self.title.clone(), self.head);

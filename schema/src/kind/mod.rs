@@ -31,6 +31,10 @@ use crate::{
 
 /// What a node does, with its options. Two equal works can share replicas.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each node of a file, and matches read better without a box"
+)]
 pub enum Work {
     /// Text to vector.
     Embed(Embed),

@@ -5,6 +5,8 @@
 
 mod characters;
 mod number;
+#[cfg(test)]
+mod oracle;
 mod text;
 mod token;
 mod tree;

@@ -38,9 +38,17 @@ impl PlacedText {
     fn push(&mut self, character: char, start: usize, end: usize) {
         let offset = self.text.len();
         match self.places.last_mut() {
-            Some((text, file)) if offset == *text as usize && offset == 0 => *file = start as u32,
-            Some((text, file)) if *file as usize + (offset - *text as usize) == start => {}
-            _ => self.places.push((offset as u32, start as u32)),
+            Some((_, file)) if offset == 0 => *file = start as u32,
+            Some(&mut (text, file)) => {
+                let end_before = file as usize + (offset - text as usize);
+                if end_before != start && text as usize != offset {
+                    self.places.push((offset as u32, end_before as u32));
+                }
+                if end_before != start {
+                    self.places.push((offset as u32, start as u32));
+                }
+            }
+            None => self.places.push((offset as u32, start as u32)),
         }
         self.text.push(character);
         if end - start != character.len_utf8() {
@@ -61,18 +69,18 @@ pub(super) fn string(source: &Source, token: Token, problems: &mut Problems) -> 
     let opening = hashes + if wide { 3 } else { 1 };
     let closing = &written[opening..];
     let end_quotes = "\"".repeat(opening - hashes) + &"#".repeat(hashes);
-    let body_end =
-        token.start as usize + opening + closing.strip_suffix(&end_quotes).unwrap_or(closing).len();
+    let body = closing.strip_suffix(&end_quotes);
+    let start = token.start as usize + opening;
     let mut reader = Reader {
         source,
         escapes: token.kind == TokenKind::Quoted,
-        at: token.start as usize + opening,
-        end: body_end,
+        at: start,
+        end: start + body.unwrap_or(closing).len(),
         problems,
     };
     if multi_line {
         reader.at += newline(&quotes[3..]);
-        reader.multi_line(token)
+        reader.multi_line(body.map(|_| token))
     } else {
         reader.single_line()
     }
@@ -126,8 +134,9 @@ impl Reader<'_> {
         content
     }
 
-    /// Removes from each line the indentation that stands before the closing quotes.
-    fn multi_line(mut self, token: Token) -> PlacedText {
+    /// Removes from each line the indentation that stands before the closing quotes, which are at
+    /// the end of `closed`; a string that is never closed has been reported.
+    fn multi_line(mut self, closed: Option<Token>) -> PlacedText {
         let mut content = PlacedText::empty(self.at);
         let pieces: Vec<Piece> = std::iter::from_fn(|| self.piece()).collect();
         let ends_line = |piece: &Piece| !piece.escaped && piece.character == '\n';
@@ -135,7 +144,9 @@ impl Reader<'_> {
             Some(end) => (&pieces[..end], &pieces[end + 1..]),
             None => (&pieces[..0], &pieces[..]),
         };
-        if !last.iter().all(Piece::is_space) {
+        if let Some(token) = closed
+            && !last.iter().all(Piece::is_space)
+        {
             self.closing_not_alone(token);
         }
         let indentation: Vec<char> = last
@@ -215,7 +226,11 @@ impl Reader<'_> {
     /// Reads the escape whose `\` is at `start` and is followed by `after`; `None` for one that
     /// stands for nothing.
     fn escape(&mut self, start: usize, after: &str) -> Option<Piece> {
-        let name = after.chars().next()?;
+        let Some(name) = after.chars().next() else {
+            // Only in a string that is never closed, which has been reported.
+            self.at = self.end;
+            return None;
+        };
         let length = after.find(|c| !is_space(c) && !is_newline(c));
         let length = length.unwrap_or(after.len());
         if length > 0 {

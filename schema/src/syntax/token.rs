@@ -215,16 +215,14 @@ impl Lexer<'_> {
         let quotes = if multi_line { 3 } else { 1 };
         let closing = "\"".repeat(quotes) + &"#".repeat(hashes);
         self.at = opening + quotes;
-        let line_end = self.rest().find(is_newline).unwrap_or(self.rest().len());
-        let within = if multi_line {
-            self.rest().len()
-        } else {
-            line_end
+        let end = match multi_line {
+            true => self.rest().find(&closing),
+            false => self.find_on_this_line(&closing),
         };
-        match self.rest()[..within].find(&closing) {
+        match end {
             Some(end) => self.at += end + closing.len(),
             None => {
-                self.at += if multi_line { within } else { line_end };
+                self.skip_while(|c| multi_line || !is_newline(c));
                 self.problem(
                     start,
                     opening + quotes,
@@ -250,11 +248,11 @@ impl Lexer<'_> {
                     "something follows these quotes",
                     "break the line after `\"\"\"`, or write one quote on each side",
                 );
-                self.to_closing_on_this_line();
+                self.skip_to_closing_on_this_line();
                 return TokenKind::Quoted;
             }
         }
-        if !self.to_closing(multi_line) {
+        if !self.skip_to_closing(multi_line) {
             let quotes = if multi_line { "\"\"\"" } else { "\"" };
             self.problem(
                 start,
@@ -269,7 +267,7 @@ impl Lexer<'_> {
     }
 
     /// Reads to the end of a string with escapes; false if there is none.
-    fn to_closing(&mut self, multi_line: bool) -> bool {
+    fn skip_to_closing(&mut self, multi_line: bool) -> bool {
         loop {
             let stop = |c: char| matches!(c, '"' | '\\') || (!multi_line && is_newline(c));
             self.skip_while(|c| !stop(c));
@@ -299,10 +297,25 @@ impl Lexer<'_> {
     }
 
     /// After a `"""` that does not end its line: to the quotes that were meant to close it.
-    fn to_closing_on_this_line(&mut self) {
-        let line_end = self.rest().find(is_newline).unwrap_or(self.rest().len());
-        let line = &self.rest()[..line_end];
-        self.at += line.find("\"\"\"").map_or(line_end, |quotes| quotes + 3);
+    fn skip_to_closing_on_this_line(&mut self) {
+        match self.find_on_this_line("\"\"\"") {
+            Some(quotes) => self.at += quotes + 3,
+            None => self.skip_while(|c| !is_newline(c)),
+        }
+    }
+
+    /// Where `closing`, which begins with a quote, is in what is left of the line.
+    fn find_on_this_line(&self, closing: &str) -> Option<usize> {
+        let rest = self.rest();
+        let mut at = 0;
+        loop {
+            at += rest[at..].find(|c| c == '"' || is_newline(c))?;
+            match rest[at..].strip_prefix(closing) {
+                Some(_) => return Some(at),
+                None if rest[at..].starts_with('"') => at += 1,
+                None => return None,
+            }
+        }
     }
 
     fn bad(&mut self, start: usize, first: char) -> TokenKind {

@@ -1,7 +1,7 @@
 //! Products with GGUF's quantised weights, packed once into tiles of 16 outputs.
 //!
 //! A file holds each output's inputs in blocks of 32 or 256 small integers (codes) with their scales.
-//! [`format`] reads those blocks; a [`Tiles`] holds the same codes and scales in an order that a
+//! [`mod@format`] reads those blocks; a [`Tiles`] holds the same codes and scales in an order that a
 //! vector unit can use without any shuffling:
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! with four bits a code: byte j of group g (g < 4) has group g below and group g + 4 above
 //! ```
 //!
-//! The inputs of a product are quantised too, 32 values at a time ([`quantize`](super::quantize)),
+//! The inputs of a product are quantised too, 32 values at a time ([`quantize`]),
 //! which is what limits its precision: a result is off by at most `Σ |w| * max|x| / 254`, the maximum
 //! taken over the block of `x`; in practice by some 0.3 % of the result's usual magnitude. The
 //! products of integers are exact, and no format loses a bit of its scales.
@@ -110,16 +110,11 @@ impl Layout {
 }
 
 impl Tiles {
-    /// How many bytes a file has for `values` values, and how many values a block; see [`Format`].
-    pub(crate) fn block(format: Format) -> (usize, usize) {
-        (format.bytes(), format.values())
-    }
-
     /// Packs the blocks of a file, row by row. None if `k` is not a multiple of the format's block or
     /// the bytes are not those of `n` rows.
     pub(crate) fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
         let row = (k / format.values()).checked_mul(format.bytes())?;
-        if k % format.values() != 0 || n.checked_mul(row)? != bytes.len() {
+        if !k.is_multiple_of(format.values()) || n.checked_mul(row)? != bytes.len() {
             return None;
         }
         let data = with_types!(format, C, S => pack::<C, S>(format, (n, k), row, bytes));
@@ -128,10 +123,6 @@ impl Tiles {
 
     pub(crate) fn n(&self) -> usize {
         self.n
-    }
-
-    pub(crate) fn k(&self) -> usize {
-        self.k
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -179,7 +170,7 @@ fn pack<C: Codes, S: Scales>(
     let layout = Layout::of::<C, S>(k);
     let tiles = n.div_ceil(TILE);
     let mut data = Buffer::zeroed::<u8>(tiles * layout.size);
-    let cells = super::Cells::of(data.as_mut_slice::<u8>());
+    let cells = super::memory::Cells::of(data.as_mut_slice::<u8>());
     compute::parallel(tiles, |part| {
         for t in part {
             // SAFETY: each tile is packed once.
@@ -208,10 +199,10 @@ fn pack<C: Codes, S: Scales>(
 mod tests {
     use super::{
         super::{
-            After,
+            memory::written,
             quantize::Blocks,
+            target::After,
             testing::{Random, assert_near, shapes},
-            written,
         },
         *,
     };

@@ -70,7 +70,7 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
                     let place = (first + row, t * TILE + lane);
                     // SAFETY: as many rows are left, the tile is whole, the target is checked, and
                     // no other unit has these rows and columns.
-                    row += by_rows!(S, left, ROWS => unsafe {
+                    row += by_rows!(S::TILE_ROWS, [8, 4, 2], left, ROWS => unsafe {
                         let acc = micro::<S, C, G, ROWS>(s, layout, tile.as_ptr(), x.as_ptr(), lane);
                         for r in 0..ROWS {
                             let (row, column) = (place.0 + r, place.1);

@@ -123,5 +123,7 @@ pub(super) fn with_floats<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) ->
         candle_core::bail!("a tensor that was moved to main memory is not there");
     };
     let start = layout.start_offset();
-    Ok(read(&storage.as_slice::<f32>()?[start..start + layout.shape().elem_count()]))
+    Ok(read(
+        &storage.as_slice::<f32>()?[start..start + layout.shape().elem_count()],
+    ))
 }

@@ -1,6 +1,10 @@
 //! What the layers of all families are made of: attention and the gated feed-forward part.
 
-use super::{batch::Batch, config::Config, gguf::{Gguf, GgufError, Matrix}};
+use super::{
+    batch::Batch,
+    config::Config,
+    gguf::{Gguf, GgufError, Matrix},
+};
 use crate::{
     adapter::{self, Base},
     ops::{CausalAttention, Linear, RopeTable, Then, gelu_mul, rms_norm, silu_mul},
@@ -21,7 +25,11 @@ impl LayerFile<'_> {
     }
 
     /// A norm's weight, as wide as the model or as a head.
-    pub(super) fn norm(&self, tensor: &str, width: usize) -> std::result::Result<Tensor, GgufError> {
+    pub(super) fn norm(
+        &self,
+        tensor: &str,
+        width: usize,
+    ) -> std::result::Result<Tensor, GgufError> {
         let name = self.name(&format!("{tensor}.weight"));
         self.file.vector(&name, width, self.device)
     }
@@ -66,7 +74,10 @@ impl Attention {
         kind: AttentionKind,
     ) -> std::result::Result<Self, GgufError> {
         let config = from.config;
-        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (queries, keys) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         let head_norms = match kind.head_norms {
             true => Some((
                 from.norm("attn_q_norm", config.head_dim)?,
@@ -79,7 +90,11 @@ impl Attention {
         Ok(Self {
             layer: from.layer,
             qkv: load_qkv(from, &kind, queries, keys)?,
-            output: from.file.linear(&[Matrix::new(&output, config.width)], queries, from.device)?,
+            output: from.file.linear(
+                &[Matrix::new(&output, config.width)],
+                queries,
+                from.device,
+            )?,
             head_norms,
             norm_eps: config.norm_eps,
             shape: CausalAttention {
@@ -101,7 +116,12 @@ impl Attention {
         batch: &mut Batch<'_>,
         then: Then<'_>,
     ) -> Result<Tensor> {
-        let CausalAttention { heads, kv_heads, head_dim, .. } = self.shape;
+        let CausalAttention {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.shape;
         let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
         let firsts = [0, queries, queries + keys];
         let mut qkv = self.qkv.forward(x, Then::Nothing)?;
@@ -121,10 +141,20 @@ impl Attention {
     }
 
     pub(super) fn describe(&self, base: &mut Base) {
-        let CausalAttention { heads, kv_heads, head_dim, .. } = self.shape;
+        let CausalAttention {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.shape;
         let (inputs, width) = (self.qkv.in_features(), self.output.out_features());
         let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
-        let sizes = [(queries, inputs), (keys, inputs), (keys, inputs), (width, queries)];
+        let sizes = [
+            (queries, inputs),
+            (keys, inputs),
+            (keys, inputs),
+            (width, queries),
+        ];
         insert(base, self.paths.iter().zip(sizes));
     }
 }
@@ -142,9 +172,13 @@ fn load_qkv(
     let mut matrices = [0, 1, 2].map(|part| Matrix::new(&weights[part], parts[part].1));
     if kind.interleaved {
         let head_dim = Some(from.config.head_dim);
-        matrices[..2].iter_mut().for_each(|matrix| matrix.interleaved_heads = head_dim);
+        matrices[..2]
+            .iter_mut()
+            .for_each(|matrix| matrix.interleaved_heads = head_dim);
     }
-    let linear = from.file.linear(&matrices, from.config.width, from.device)?;
+    let linear = from
+        .file
+        .linear(&matrices, from.config.width, from.device)?;
     if !from.file.has(&biases[0].0) {
         return Ok(linear);
     }
@@ -155,7 +189,9 @@ fn load_qkv(
             known: "models of the Llama family without biases",
         });
     }
-    let biases = biases.iter().map(|(name, rows)| from.file.vector(name, *rows, from.device));
+    let biases = biases
+        .iter()
+        .map(|(name, rows)| from.file.vector(name, *rows, from.device));
     let biases: Vec<Tensor> = biases.collect::<std::result::Result<_, _>>()?;
     Tensor::cat(&biases, 0)
         .and_then(|bias| linear.with_bias(Some(&bias)))
@@ -197,7 +233,9 @@ impl FeedForward {
         let gate_up = [Matrix::new(&gate, inner), Matrix::new(&up, inner)];
         Ok(Self {
             gate_up: from.file.linear(&gate_up, width, from.device)?,
-            down: from.file.linear(&[Matrix::new(&down, width)], inner, from.device)?,
+            down: from
+                .file
+                .linear(&[Matrix::new(&down, width)], inner, from.device)?,
             activation,
             inner,
             paths: paths.map(|module| from.path(&format!("mlp.{module}"))),
@@ -227,7 +265,8 @@ impl FeedForward {
 
 fn insert<'a>(base: &mut Base, linears: impl Iterator<Item = (&'a String, (usize, usize))>) {
     for (path, (outputs, inputs)) in linears {
-        base.linears.insert(path.clone(), adapter::Linear { outputs, inputs });
+        base.linears
+            .insert(path.clone(), adapter::Linear { outputs, inputs });
     }
 }
 
@@ -247,7 +286,13 @@ impl Ends {
         config: &Config,
         device: &Device,
     ) -> std::result::Result<Self, GgufError> {
-        let table = |name| file.linear(&[Matrix::new(name, config.vocabulary)], config.width, device);
+        let table = |name| {
+            file.linear(
+                &[Matrix::new(name, config.vocabulary)],
+                config.width,
+                device,
+            )
+        };
         let head = match file.has("output.weight") {
             true => Some(table("output.weight")?),
             false => None,
@@ -272,6 +317,9 @@ impl Ends {
             return Tensor::zeros((0, vocabulary), DType::F32, x.device());
         }
         let x = rms_norm(&batch.wanted_of(x)?, &self.norm, self.norm_eps)?;
-        self.head.as_ref().unwrap_or(&self.embedding).forward(&x, Then::Nothing)
+        self.head
+            .as_ref()
+            .unwrap_or(&self.embedding)
+            .forward(&x, Then::Nothing)
     }
 }

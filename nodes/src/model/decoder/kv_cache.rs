@@ -155,22 +155,26 @@ impl KvPool {
             let index = span as usize;
             let blocks = &mut self.blocks[index];
             blocks.reserved -= sequence.reserved[index];
-            blocks.free.extend(&sequence.lists[index][sequence.gone[index]..]);
+            blocks
+                .free
+                .extend(&sequence.lists[index][sequence.gone[index]..]);
         }
     }
 
     /// Bytes that are taken at the moment.
     pub fn bytes(&self) -> usize {
-        let bytes = Span::ALL.map(|span| {
-            self.blocks[span as usize].allocated as usize * self.block_bytes(span)
-        });
+        let bytes = Span::ALL
+            .map(|span| self.blocks[span as usize].allocated as usize * self.block_bytes(span));
         bytes.iter().sum()
     }
 
     /// Makes room for the next `rows` positions of a sequence.
     pub(super) fn extend(&mut self, sequence: &mut Sequence, rows: usize) -> Result<()> {
         if rows > self.max_rows {
-            bail!("a step of {rows} rows where at most {} were agreed", self.max_rows);
+            bail!(
+                "a step of {rows} rows where at most {} were agreed",
+                self.max_rows
+            );
         }
         let blocks = (sequence.length + rows).div_ceil(BLOCK);
         for span in Span::ALL {
@@ -197,7 +201,9 @@ impl KvPool {
             // The next position sees itself and `window - 1` before it.
             let first_seen = (sequence.length + 1).saturating_sub(window);
             let gone = (first_seen / BLOCK).min(sequence.lists[index].len());
-            blocks.free.extend(&sequence.lists[index][sequence.gone[index]..gone]);
+            blocks
+                .free
+                .extend(&sequence.lists[index][sequence.gone[index]..gone]);
             sequence.gone[index] = gone;
         }
     }
@@ -248,7 +254,9 @@ impl KvPool {
             blocks.allocated = 0;
             blocks.free.clear();
         }
-        self.layers.iter_mut().for_each(|layer| *layer = Layer::default());
+        self.layers
+            .iter_mut()
+            .for_each(|layer| *layer = Layer::default());
     }
 
     /// Blocks that a sequence of so many tokens comes to hold at once.

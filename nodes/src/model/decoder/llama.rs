@@ -40,6 +40,8 @@ pub(super) struct Variant {
     pub(super) head_norms: bool,
     /// The file has queries and keys in the order of interleaved rotation.
     pub(super) interleaved: bool,
+    /// How many positions a row sees; none: all. (Mistral's first models have a window.)
+    pub(super) window: Option<usize>,
 }
 
 impl Llama {
@@ -51,6 +53,7 @@ impl Llama {
         let variant = Variant {
             head_norms: false,
             interleaved: true,
+            window: config.window,
         };
         Self::load_variant(file, config, variant, device)
     }
@@ -104,7 +107,7 @@ impl Layer {
         let config = from.config;
         let kind = AttentionKind {
             scale: (config.head_dim as f32).sqrt().recip(),
-            window: config.window,
+            window: variant.window,
             head_norms: variant.head_norms,
             interleaved: variant.interleaved,
         };
@@ -123,7 +126,9 @@ impl Network for Llama {
         let rope = RopeTable::new(&self.rope, &batch.positions, x.device())?;
         for layer in &self.layers {
             let read = rms_norm(&x, &layer.attention_norm, self.norm_eps)?;
-            x = layer.attention.forward(&read, &rope, batch, Then::Add(&x))?;
+            x = layer
+                .attention
+                .forward(&read, &rope, batch, Then::Add(&x))?;
             let read = rms_norm(&x, &layer.feed_forward_norm, self.norm_eps)?;
             x = layer.feed_forward.forward(&read, batch, Then::Add(&x))?;
         }

@@ -156,12 +156,22 @@ impl Decoder {
     /// sequences that want them. After an error the sequences are as before.
     ///
     /// # Errors
-    /// A token does not exist, a sequence has more tokens than it was admitted with, or the
+    /// There are no rows, a token does not exist, a sequence has more tokens than it was admitted with, or the
     /// computation fails.
     pub fn step(&self, cache: &mut KvPool, rows: &mut [SequenceRows<'_>]) -> Result<Logits> {
+        if rows.iter().all(|rows| rows.tokens.is_empty()) {
+            candle_core::bail!("a step without rows");
+        }
         let known = |token: &u32| (*token as usize) < self.config.vocabulary;
-        if let Some(token) = rows.iter().flat_map(|rows| rows.tokens).find(|token| !known(token)) {
-            candle_core::bail!("token {token} is not in a vocabulary of {}", self.config.vocabulary);
+        if let Some(token) = rows
+            .iter()
+            .flat_map(|rows| rows.tokens)
+            .find(|token| !known(token))
+        {
+            candle_core::bail!(
+                "token {token} is not in a vocabulary of {}",
+                self.config.vocabulary
+            );
         }
         for rows in rows.iter_mut() {
             cache.extend(rows.sequence, rows.tokens.len())?;

@@ -10,11 +10,19 @@ use super::{
 };
 use candle_core::Device;
 
-pub(super) fn load_qwen2(file: &Gguf, config: &Config, device: &Device) -> Result<Llama, GgufError> {
+pub(super) fn load_qwen2(
+    file: &Gguf,
+    config: &Config,
+    device: &Device,
+) -> Result<Llama, GgufError> {
     load(file, config, false, device)
 }
 
-pub(super) fn load_qwen3(file: &Gguf, config: &Config, device: &Device) -> Result<Llama, GgufError> {
+pub(super) fn load_qwen3(
+    file: &Gguf,
+    config: &Config,
+    device: &Device,
+) -> Result<Llama, GgufError> {
     load(file, config, true, device)
 }
 
@@ -27,6 +35,7 @@ fn load(
     let variant = Variant {
         head_norms,
         interleaved: false,
+        window: None,
     };
     Llama::load_variant(file, config, variant, device)
 }

@@ -48,15 +48,13 @@ pub(super) struct Described {
 
 impl Client {
     pub(super) fn new(settings: &HubSettings) -> Result<Self, Problem> {
-        // Whoever installs a provider first wins, and any will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let endpoint = Url::parse(&settings.endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| Problem::Malformed {
                 reason: format!("the hub's address {:?} is no URL", settings.endpoint),
             })?;
-        let http = reqwest::Client::builder()
+        let http = crate::http_client()
             .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)

@@ -90,7 +90,8 @@ impl Hub {
             .iter()
             .map(|file| {
                 let pin = pin.filter(|_| select::is_weights(file));
-                self.file(client, repository, &place.repo, commit, file, pin).boxed()
+                self.file(client, repository, &place.repo, commit, file, pin)
+                    .boxed()
             })
             .collect();
         stream::iter(downloads)

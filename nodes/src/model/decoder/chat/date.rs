@@ -3,11 +3,27 @@
 use std::{fmt::Write, time::Duration};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = [
-    "Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
 ];
 
 /// Writes a time since 1970; a directive that is not known stays as it is.
@@ -75,6 +91,9 @@ mod tests {
             assert_eq!(format(now, "%A, %d %B %Y %H:%M:%S"), expected);
         }
         let now = Duration::from_secs(1_700_000_000);
-        assert_eq!(format(now, "%a %d %b %y %Q 100%% %"), "Tue 14 Nov 23 %Q 100% %");
+        assert_eq!(
+            format(now, "%a %d %b %y %Q 100%% %"),
+            "Tue 14 Nov 23 %Q 100% %"
+        );
     }
 }

@@ -7,9 +7,7 @@
 mod date;
 
 use super::gguf::{Gguf, GgufError};
-use minijinja::{
-    Environment, ErrorKind, Value, context, syntax::SyntaxConfig,
-};
+use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 use minijinja_contrib::pycompat;
 use std::{fmt, io, time::Duration};
 
@@ -24,7 +22,10 @@ pub struct Message {
 
 impl Message {
     fn value(&self) -> Value {
-        Value::from_pairs([("role", self.role.as_str()), ("content", self.content.as_str())])
+        Value::from_pairs([
+            ("role", self.role.as_str()),
+            ("content", self.content.as_str()),
+        ])
     }
 }
 
@@ -201,7 +202,10 @@ mod tests {
                 "[system]".to_owned(),
             ),
         ];
-        let messages = [message("system", "Be brief."), message("user", " Hi \"you\"")];
+        let messages = [
+            message("system", "Be brief."),
+            message("user", " Hi \"you\""),
+        ];
         for (template, expected) in cases {
             assert_eq!(render(template, &messages).unwrap(), expected);
         }
@@ -215,7 +219,11 @@ mod tests {
             "the model's chat template refuses the messages: no system role"
         );
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% set x = c %}{% endfor %}{% endfor %}{% endfor %}";
-        assert!(message_of(endless).contains("out of fuel"), "{}", message_of(endless));
+        assert!(
+            message_of(endless).contains("out of fuel"),
+            "{}",
+            message_of(endless)
+        );
         let long = "{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}";
         assert!(render(long, &[]).is_err());
         assert!(ChatTemplate::new("{% if %}").is_err());

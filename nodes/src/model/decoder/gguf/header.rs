@@ -147,7 +147,8 @@ impl<R: Read + Seek> Header<'_, R> {
         let name = self.name("a tensor's name")?;
         let dimensions = self.u32("a tensor's shape")?;
         if dimensions > MAX_DIMENSIONS {
-            let reason = format!("it has {dimensions} dimensions, at most {MAX_DIMENSIONS} are known");
+            let reason =
+                format!("it has {dimensions} dimensions, at most {MAX_DIMENSIONS} are known");
             return Err(GgufError::Tensor { name, reason });
         }
         let mut elements = 1u64;

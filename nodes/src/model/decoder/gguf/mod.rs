@@ -403,13 +403,21 @@ fn size_in_bytes(info: &TensorInfo) -> Option<u64> {
 
 fn check_place(name: &str, info: &TensorInfo, data: u64, file: u64) -> Result<(), GgufError> {
     let Some(size) = size_in_bytes(info) else {
-        return Err(tensor_error(name, "its size is not a whole number of blocks"));
+        return Err(tensor_error(
+            name,
+            "its size is not a whole number of blocks",
+        ));
     };
     let row = info.shape.dims().last().copied().unwrap_or(1);
     if !row.is_multiple_of(info.ggml_dtype.block_size()) {
-        return Err(tensor_error(name, "its rows are not whole numbers of blocks"));
+        return Err(tensor_error(
+            name,
+            "its rows are not whole numbers of blocks",
+        ));
     }
-    let end = data.checked_add(info.offset).and_then(|start| start.checked_add(size));
+    let end = data
+        .checked_add(info.offset)
+        .and_then(|start| start.checked_add(size));
     if end.is_none_or(|end| end > file) {
         return Err(tensor_error(name, "it lies beyond the end of the file"));
     }

@@ -145,7 +145,10 @@ fn merges(file: &Gguf) -> Result<Vec<(String, String)>, GgufError> {
 /// Tokens with other characters than the byte alphabet's are special ones; they are found before a
 /// word gets here.
 fn byte_vocabulary(vocabulary: &Vocabulary) -> Vocab {
-    vocabulary.iter().map(|(text, id)| (text.to_owned(), id)).collect()
+    vocabulary
+        .iter()
+        .map(|(text, id)| (text.to_owned(), id))
+        .collect()
 }
 
 /// The visible character of each byte.
@@ -163,7 +166,10 @@ pub(super) fn decode(text: &str, bytes: &mut Vec<u8>) {
     for c in text.chars() {
         let byte = match c {
             '!'..='~' => Some(c as u8),
-            _ => ALPHABET.iter().position(|&visible| visible == c).map(|byte| byte as u8),
+            _ => ALPHABET
+                .iter()
+                .position(|&visible| visible == c)
+                .map(|byte| byte as u8),
         };
         let Some(byte) = byte else {
             // Not in the alphabet: a user-defined token, which is written as it is.

@@ -34,7 +34,7 @@ pub struct Tokenizer {
 #[derive(Debug)]
 enum Method {
     SentencePiece(SentencePiece),
-    ByteLevel(ByteLevel),
+    ByteLevel(Box<ByteLevel>),
 }
 
 /// A text that cannot be put into tokens.
@@ -65,7 +65,9 @@ impl Tokenizer {
             what: "metadata entry",
             name: "tokenizer.ggml.model".to_owned(),
         })?;
-        let gemma = file.text("general.architecture")?.is_some_and(|name| name.starts_with("gemma"));
+        let gemma = file
+            .text("general.architecture")?
+            .is_some_and(|name| name.starts_with("gemma"));
         let vocabulary = Vocabulary::from_gguf(file, gemma)?;
         let (method, add_begin) = match model {
             "llama" => {
@@ -75,7 +77,7 @@ impl Tokenizer {
             "gpt2" => {
                 let method = ByteLevel::from_gguf(file, &vocabulary)?;
                 let add_begin = method.usually_begins();
-                (Method::ByteLevel(method), add_begin)
+                (Method::ByteLevel(Box::new(method)), add_begin)
             }
             other => {
                 return Err(GgufError::Unsupported {
@@ -167,7 +169,9 @@ impl Tokenizer {
         }
         let text = self.vocabulary.text(token);
         match &self.method {
-            Method::SentencePiece(_) => sentencepiece::decode(text, self.vocabulary.is_byte(token), bytes),
+            Method::SentencePiece(_) => {
+                sentencepiece::decode(text, self.vocabulary.is_byte(token), bytes)
+            }
             Method::ByteLevel(_) => byte_level::decode(text, bytes),
         }
     }

@@ -7,10 +7,7 @@
 use super::vocabulary::{SPACE, Vocabulary};
 use crate::model::decoder::gguf::{Gguf, GgufError};
 use candle_core::quantized::gguf_file::Value;
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 #[derive(Debug)]
 pub(super) struct SentencePiece {
@@ -229,8 +226,12 @@ impl<'a> Word<'a> {
 
 /// Appends the bytes that a token stands for.
 pub(super) fn decode(text: &str, is_byte: bool, bytes: &mut Vec<u8>) {
-    let hex = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    let byte = hex.filter(|_| is_byte).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    let hex = text
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
+    let byte = hex
+        .filter(|_| is_byte)
+        .and_then(|hex| u8::from_str_radix(hex, 16).ok());
     match byte {
         Some(byte) => bytes.push(byte),
         None => bytes.extend(text.replace(SPACE, " ").as_bytes()),

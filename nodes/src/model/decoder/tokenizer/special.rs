@@ -18,7 +18,10 @@ impl SpecialTokens {
             .collect();
         let mut lengths: HashMap<u8, Vec<usize>> = HashMap::new();
         for text in ids.keys() {
-            lengths.entry(text.as_bytes()[0]).or_default().push(text.len());
+            lengths
+                .entry(text.as_bytes()[0])
+                .or_default()
+                .push(text.len());
         }
         for lengths in lengths.values_mut() {
             lengths.sort_unstable_by(|a, b| b.cmp(a));

@@ -1,0 +1,124 @@
+//! A packed weight of any kind, and the product with several of them at once.
+
+use super::{
+    int8::BytePanels,
+    isa::Isa,
+    memory::written,
+    panel::Panels,
+    quantize::{Blocks, Bytes},
+    target::{After, Target},
+    tile::Tiles,
+};
+use half::{bf16, f16};
+use std::cell::Cell;
+
+thread_local! {
+    /// Quantised inputs of this thread; their memory is used again.
+    static BLOCKS: Cell<Blocks> = Cell::default();
+    static BYTES: Cell<Bytes> = Cell::default();
+}
+
+/// A weight `[n, k]` in one of the forms that there are kernels for.
+pub(crate) enum Weight {
+    F32(Panels<f32>),
+    F16(Panels<f16>),
+    Bf16(Panels<bf16>),
+    Int8(BytePanels),
+    Tiles(Tiles),
+}
+
+impl Weight {
+    /// Outputs.
+    pub(crate) fn n(&self) -> usize {
+        match self {
+            Self::F32(weight) => weight.n(),
+            Self::F16(weight) => weight.n(),
+            Self::Bf16(weight) => weight.n(),
+            Self::Int8(weight) => weight.n(),
+            Self::Tiles(weight) => weight.n(),
+        }
+    }
+
+    /// What it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::F32(weight) => weight.bytes(),
+            Self::F16(weight) => weight.bytes(),
+            Self::Bf16(weight) => weight.bytes(),
+            Self::Int8(weight) => weight.bytes(),
+            Self::Tiles(weight) => weight.bytes(),
+        }
+    }
+
+    /// Writes the values of one output, in order.
+    pub(crate) fn row(&self, output: usize, values: &mut [f32]) {
+        fn copy(values: &mut [f32], row: impl Iterator<Item = f32>) {
+            values
+                .iter_mut()
+                .zip(row)
+                .for_each(|(to, value)| *to = value);
+        }
+        match self {
+            Self::F32(weight) => copy(values, weight.row(output)),
+            Self::F16(weight) => copy(values, weight.row(output).map(f16::to_f32)),
+            Self::Bf16(weight) => copy(values, weight.row(output).map(bf16::to_f32)),
+            Self::Int8(weight) => copy(values, weight.row(output)),
+            Self::Tiles(weight) => weight.row(output, values),
+        }
+    }
+
+    fn is_tiles(&self) -> bool {
+        matches!(self, Self::Tiles(_))
+    }
+}
+
+/// `x · wᵀ` of `m` rows with each weight, the results beside each other; `bias` has a value for each
+/// output of all, or none.
+pub(crate) fn product(
+    isa: Isa,
+    weights: &[Weight],
+    m: usize,
+    x: &[f32],
+    bias: &[f32],
+    after: After<'_>,
+) -> Vec<f32> {
+    let stride = weights.iter().map(Weight::n).sum();
+    let k = x.len().checked_div(m).unwrap_or(0);
+    let (mut memory, mut bytes) = (BLOCKS.take(), BYTES.take());
+    let blocks = if m > 0 && weights.iter().any(Weight::is_tiles) {
+        memory.quantize(isa, x, k)
+    } else {
+        &[]
+    };
+    // SAFETY: each weight's product writes its columns of all rows, and together they have all.
+    let values = unsafe {
+        written(m * stride, |out| {
+            let mut first = 0;
+            for weight in weights {
+                let columns = first..first + weight.n();
+                let target = Target {
+                    out,
+                    stride,
+                    first,
+                    bias: if bias.is_empty() {
+                        bias
+                    } else {
+                        &bias[columns.clone()]
+                    },
+                    after,
+                };
+                match weight {
+                    Weight::F32(weight) => weight.product(isa, m, x, target),
+                    Weight::F16(weight) => weight.product(isa, m, x, target),
+                    Weight::Bf16(weight) => weight.product(isa, m, x, target),
+                    Weight::Int8(weight) => weight.product(isa, m, x, &mut bytes, target),
+                    Weight::Tiles(weight) => weight.product(isa, m, blocks, target),
+                }
+                first = columns.end;
+            }
+        })
+    };
+    BLOCKS.set(memory);
+    BYTES.set(bytes);
+    values
+}

@@ -1,0 +1,150 @@
+//! Adapters in PEFT's format in a folder, as a model finds them.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use nodes::{
+    NodeError,
+    adapter::{Adapter, Adapters, Base, Linear},
+    residency::{AdapterFolder, Loader, Policy, Residency},
+};
+use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
+use schema::ByteSize;
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use tempfile::TempDir;
+
+/// A model with one linear layer of 4 by 4.
+fn base() -> Arc<Base> {
+    let linear = Linear {
+        outputs: 4,
+        inputs: 4,
+    };
+    Arc::new(Base {
+        linears: BTreeMap::from([("layer.query".to_owned(), linear)]),
+        ..Base::default()
+    })
+}
+
+/// An adapter of rank 1 whose factors consist of one number.
+fn write(folder: &Path, inputs: usize, number: f32) {
+    fs::create_dir_all(folder).unwrap();
+    let config = r#"{"peft_type":"LORA","r":1,"lora_alpha":2,"target_modules":["query"]}"#;
+    fs::write(folder.join("adapter_config.json"), config).unwrap();
+    let bytes: Vec<u8> = (0..4 * inputs).flat_map(|_| number.to_le_bytes()).collect();
+    let view = |shape: &[usize]| {
+        let size = 4 * shape.iter().product::<usize>();
+        TensorView::new(Dtype::F32, shape.to_vec(), &bytes[..size]).unwrap()
+    };
+    let tensors = [
+        (
+            "base_model.model.layer.query.lora_A.weight",
+            view(&[1, inputs]),
+        ),
+        ("base_model.model.layer.query.lora_B.weight", view(&[4, 1])),
+    ];
+    serialize_to_file(tensors, None, &folder.join("adapter_model.safetensors")).unwrap();
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("good"), 4, 1.0);
+    write(&folder.path().join("other-model"), 6, 1.0);
+    write(&folder.path().join("cut"), 4, 1.0);
+    let cut = folder.path().join("cut/adapter_model.safetensors");
+    let bytes = fs::read(&cut).unwrap();
+    fs::write(cut, &bytes[..bytes.len() - 4]).unwrap();
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    folder
+}
+
+fn residency(folder: &TempDir) -> Residency<Adapter> {
+    let policy = Policy::new(16, ByteSize(1 << 20));
+    Residency::new(AdapterFolder::new(folder.path(), base()), policy)
+}
+
+#[tokio::test]
+async fn a_model_finds_an_adapter_by_name_and_hears_why_not() {
+    let folder = folder();
+    let residency = residency(&folder);
+    let adapter = residency.get("good").await.unwrap();
+    assert_eq!(&**adapter.name(), "good");
+    assert!(adapter.lora("layer.query").is_some());
+    let lines = residency.list().unwrap();
+    let names: Vec<&str> = lines.iter().map(|line| &*line.name).collect();
+    assert_eq!(names, ["cut", "good", "other-model"]);
+    assert_eq!(residency.snapshot().bytes, adapter.bytes() as u64);
+    for name in ["none", "empty"] {
+        let error = residency.get(name).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                NodeError::NotFound {
+                    what: "adapter",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    for (name, says) in [
+        ("../good", "an adapter's name consists of"),
+        (
+            "cut",
+            "adapter_model.safetensors is a damaged or hostile file",
+        ),
+        (
+            "other-model",
+            "adapter \"other-model\" does not fit the model",
+        ),
+    ] {
+        let error = residency.get(name).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    // As a model's own thread asks.
+    let adapters: Arc<dyn Adapters> = Arc::new(residency);
+    let asked = std::thread::spawn(move || adapters.get("good"));
+    let found = tokio::task::spawn_blocking(|| asked.join())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(Arc::ptr_eq(&found.unwrap(), &adapter));
+}
+
+#[test]
+fn a_generation_is_what_the_files_hold_and_a_stamp_when_they_were_written() {
+    let folder = folder();
+    let loader = AdapterFolder::new(folder.path(), base());
+    let first = loader.load("good").unwrap();
+    assert_eq!(loader.stamp("good").unwrap(), first.stamp);
+    fs::remove_dir_all(folder.path().join("good")).unwrap();
+    write(&folder.path().join("good"), 4, 1.0);
+    let again = loader.load("good").unwrap();
+    assert_ne!(again.stamp, first.stamp);
+    assert_eq!(again.generation, first.generation);
+    write(&folder.path().join("good"), 4, 2.0);
+    let changed = loader.load("good").unwrap();
+    assert_ne!(changed.generation, first.generation);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_an_adapters_folder_is_refused() {
+    let folder = folder();
+    let weights = folder.path().join("good/adapter_model.safetensors");
+    let outside = folder.path().join("outside.safetensors");
+    fs::rename(&weights, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &weights).unwrap();
+    let loader = AdapterFolder::new(folder.path(), base());
+    let error = loader.load("good").map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("is a link out of the model's folder"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_holds_no_adapters() {
+    let loader = AdapterFolder::new("/nowhere/at/all", base());
+    assert!(loader.names().unwrap().is_empty());
+    let error = loader.load("good").map(|_| ()).unwrap_err();
+    assert!(matches!(error, NodeError::NotFound { .. }));
+}
