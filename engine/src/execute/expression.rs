@@ -269,6 +269,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_check_knows_is_there() {
+        use graphs::builtins;
+        let environment = environment();
+        let is = |name: &str, kind: &str| {
+            let source = format!("name is {kind}");
+            let expression = environment.compile_expression(&source).unwrap();
+            expression
+                .eval(minijinja::context! { name })
+                .unwrap()
+                .is_true()
+        };
+        for filter in builtins::FILTERS {
+            assert!(is(filter, "filter"), "filter {filter}");
+        }
+        for test in builtins::TESTS {
+            assert!(is(test, "test"), "test {test}");
+        }
+        for function in builtins::FUNCTIONS {
+            assert!(
+                environment.globals().any(|(name, _)| name == *function),
+                "{function}"
+            );
+        }
+    }
+
+    #[test]
     fn native_expressions_keep_types() {
         check("input.n * 2", true, expect!["6"]);
         check(

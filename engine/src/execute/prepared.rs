@@ -1,6 +1,6 @@
 //! A graph made ready to run: its expressions compiled, its pools at hand.
 
-use super::expression::Compiled;
+use super::{RequestError, expression::Compiled};
 use crate::pool::Pool;
 use graphs::{Bound, BoundFallback, Expression, Graph, GraphNode, NodeIx, Root};
 use nodes::{NodeError, Value};
@@ -81,11 +81,16 @@ impl Prepared {
     ///
     /// # Errors
     /// An expression that does not compile, which the check should have found; or a pool is missing.
-    pub fn new(graph: Arc<Graph>, pools: Vec<Option<Pool>>) -> Result<Self, NodeError> {
-        let nodes = graph.nodes().zip(pools);
-        let nodes: Result<Vec<_>, _> = nodes
-            .map(|((ix, node), pool)| Node::new(&graph, ix, node, pool))
-            .collect();
+    pub fn new(graph: Arc<Graph>, pools: Vec<Option<Pool>>) -> Result<Self, RequestError> {
+        let id: Arc<str> = graph.id().as_str().into();
+        let nodes = graph.nodes().zip(pools).map(|((ix, node), pool)| {
+            Node::new(&graph, ix, node, pool).map_err(|error| RequestError {
+                graph: Arc::clone(&id),
+                node: Some(node.decl.id.value.as_str().into()),
+                error,
+            })
+        });
+        let nodes: Result<Vec<_>, _> = nodes.collect();
         let output = graph.output().iter().map(|field| {
             Ok(Output {
                 name: Arc::clone(&field.name),
@@ -93,13 +98,14 @@ impl Prepared {
             })
         });
         let output: Result<Vec<_>, NodeError> = output.collect();
+        let output = output.map_err(|error| RequestError::of_graph(&id, error));
         let relies =
             |(_, node): (_, &GraphNode)| matches!(node.fallback, Some(BoundFallback::Node(_)));
         let (nodes, output) = (nodes?, output?);
         let has_fallback_nodes = graph.nodes().any(relies);
         let reads_headers = expressions(&graph).any(reads_headers);
         Ok(Self {
-            id: graph.id().as_str().into(),
+            id,
             nodes,
             output,
             has_fallback_nodes,
@@ -160,10 +166,13 @@ impl Node {
         let ports = node.ports.iter().zip(kinds);
         let ports: Result<Vec<_>, _> = ports.map(|(port, kind)| Port::new(port, kind)).collect();
         let id = node.decl.id.value.as_str();
+        if each.is_some() && matches!(node.decl.work, Work::Merge(_)) {
+            let reason = "a merge runs once, so `each` means nothing for it";
+            return Err(NodeError::invalid(reason));
+        }
         Ok(Self {
             id: id.into(),
-            action: Action::new(node, pool)
-                .ok_or_else(|| NodeError::failed(format!("node `{id}` has no pool")))?,
+            action: Action::new(node, pool).ok_or_else(|| NodeError::failed("it has no pool"))?,
             ports: ports?,
             when: compile(&node.when)?,
             each: each.transpose()?,

@@ -90,7 +90,8 @@ async fn reply(
     }
 }
 
-/// Counts a client that leaves before its answer, as status 499; no status is sent then.
+/// Counts a client that leaves before its answer, as status 499; no status is sent then. A panic
+/// counts as the 500 that is sent.
 pub(super) struct Leaving<'a> {
     served: &'a Served,
     begun: Instant,
@@ -114,7 +115,9 @@ impl<'a> Leaving<'a> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if !self.stayed {
-            self.served.metrics().answered(499, self.begun.elapsed());
+            let status = if std::thread::panicking() { 500 } else { 499 };
+            let metrics = self.served.metrics();
+            metrics.answered(status, self.begun.elapsed());
         }
     }
 }

@@ -195,7 +195,10 @@ impl Served {
         }
         let prepared = Prepared::new(Arc::clone(graph), ready);
         Ok(Self {
-            prepared: prepared.map_err(|reason| vec![error("output", reason)])?,
+            prepared: prepared.map_err(|failed| {
+                let node = failed.node.as_deref().unwrap_or("output");
+                vec![error(node, failed.error.clone())]
+            })?,
             metrics: metrics.graph(id),
         })
     }

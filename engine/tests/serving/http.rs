@@ -580,6 +580,10 @@ async fn slow_and_endless_senders_are_cut() {
             .unwrap_or_else(|_| panic!("{silent:?} is never cut"));
         assert!(!answer.contains("200 OK"), "{silent:?}: {answer}");
     }
+    // One that is idle after an answer is closed too.
+    let idle = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = timeout(Duration::from_secs(5), raw(server.public, idle.as_bytes())).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
     let long = format!(
         "GET / HTTP/1.1\r\nhost: x\r\nx-a: {}\r\n\r\n",
         "a".repeat(100_000)

@@ -17,6 +17,7 @@ async fn check(graph: &str, requests: &[&str], expect: Expect) {
         let begun = Instant::now();
         let answer = ask(&topology, request(fields)).await;
         lines += &format!("{} ms  {answer}\n", begun.elapsed().as_millis());
+        lines += &format!("after {} ms: {answer}\n", begun.elapsed().as_millis());
     }
     settle().await;
     assert_eq!(
@@ -41,7 +42,7 @@ async fn values_keep_their_types_along_a_chain() {
         }"#,
         &[r#"{"name": "Ada", "n": 21}"#],
         expect![[r#"
-               0 ms  {"list":[21,42,"Ada"],"first":21,"text":"42 of Ada","vector":[9.0],"fixed":7}
+            after 0 ms: {"list":[21,42,"Ada"],"first":21,"text":"42 of Ada","vector":[9.0],"fixed":7}
         "#]],
     )
     .await;
@@ -67,6 +68,9 @@ async fn branches_run_at_the_same_time_and_a_join_waits() {
             300 ms  {"both":[1.0,2.0]}
             200 ms  {"both":[1.0,2.0]}
             0 ms  error: node `left` of graph `g`: early
+            after 300 ms: {"both":[1.0,2.0]}
+            after 200 ms: {"both":[1.0,2.0]}
+            after 0 ms: error: node `left` of graph `g`: early
         "#]],
     )
     .await;
@@ -96,9 +100,9 @@ async fn a_switch_chooses_and_a_merge_takes_what_ran() {
             r#"{"kind": "what", "n": 5}"#,
         ],
         expect![[r#"
-               0 ms  {"result":"big 500","b":null,"few":null}
-               0 ms  {"result":"a text","b":"a text","few":"a text"}
-               0 ms  {"result":"other: other","b":null,"few":null}
+            after 0 ms: {"result":"big 500","b":null,"few":null}
+            after 0 ms: {"result":"a text","b":"a text","few":"a text"}
+            after 0 ms: {"result":"other: other","b":null,"few":null}
         "#]],
     )
     .await;
@@ -118,8 +122,8 @@ async fn what_reads_a_skipped_node_is_skipped_too() {
         index i { path "i"; dimensions 1 }"#,
         &[r#"{"n": 2, "hint": null}"#, r#"{"n": 1, "hint": "four"}"#],
         expect![[r#"
-               0 ms  {"hits":2,"hinted":null}
-               0 ms  {"hits":null,"hinted":[4.0]}
+            after 0 ms: {"hits":2,"hinted":null}
+            after 0 ms: {"hits":null,"hinted":[4.0]}
         "#]],
     )
     .await;
@@ -145,6 +149,9 @@ async fn each_keeps_order_and_width() {
             400 ms  {"v":[[1.0],[2.0],[3.0],[4.0]],"t":["<sleep 300 a>","<sleep 100 bb>","<sleep 100 ccc>","<sleep 100 dddd>"]}
             0 ms  {"v":[],"t":[]}
             50 ms  error: node `v` of graph `g`: on the third
+            after 400 ms: {"v":[[1.0],[2.0],[3.0],[4.0]],"t":["<sleep 300 a>","<sleep 100 bb>","<sleep 100 ccc>","<sleep 100 dddd>"]}
+            after 0 ms: {"v":[],"t":[]}
+            after 50 ms: error: node `v` of graph `g`: on the third
         "#]],
     )
     .await;
@@ -183,6 +190,10 @@ async fn fallbacks_stand_in_for_what_fails() {
             10 ms  {"value":"sorry: instead","after":"got instead"}
             40 ms  {"value":"sorry: instead","after":"got instead"}
             0 ms  error: node `first` of graph `g`: there
+            after 20 ms: {"value":"all well","after":"got all well"}
+            after 10 ms: {"value":"sorry: instead","after":"got instead"}
+            after 40 ms: {"value":"sorry: instead","after":"got instead"}
+            after 0 ms: error: node `first` of graph `g`: there
         "#]],
     )
     .await;
@@ -206,11 +217,11 @@ async fn errors_name_the_node() {
             r#"{"data": [1]}"#,
         ],
         expect![[r#"
-               0 ms  {"v":[4.0]}
-               0 ms  error: node `v` of graph `g`: the node panicked: as told
-               0 ms  error: node `v` of graph `g`: by itself
-               0 ms  error: node `part` of graph `g`: `.data.part` cannot be read: there is no field `part`
-               0 ms  error: node `part` of graph `g`: `.data.part` cannot be read: a list has no field `part`
+            after 0 ms: {"v":[4.0]}
+            after 0 ms: error: node `v` of graph `g`: the node panicked: as told
+            after 0 ms: error: node `v` of graph `g`: by itself
+            after 0 ms: error: node `part` of graph `g`: `.data.part` cannot be read: there is no field `part`
+            after 0 ms: error: node `part` of graph `g`: `.data.part` cannot be read: a list has no field `part`
         "#]],
     )
     .await;
@@ -351,10 +362,22 @@ async fn every_node_that_cannot_start_is_named() {
     let errors = Topology::start(1, program, &Scripted::default(), &metrics)
         .await
         .unwrap_err();
-    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let merge = r#"
+        graph h {
+            input { l type=list of=string }
+            template a { text "x" }
+            template b when="{{ input.l | length > 1 }}" { text "y" }
+            merge m each="{{ input.l }}" { from b a }
+            output { m "{{ m }}" }
+        }"#;
+    let program = crate::kit::program(merge);
+    let more = Topology::start(1, program, &Scripted::default(), &metrics).await;
+    let errors = errors.into_iter().chain(more.unwrap_err());
+    let lines: Vec<_> = errors.map(|error| error.to_string()).collect();
     expect![[r#"
         node `x` of graph `g` cannot be started: its file is damaged
-        node `z` of graph `g` cannot be started: its file is damaged"#]]
+        node `z` of graph `g` cannot be started: its file is damaged
+        node `m` of graph `h` cannot be started: a merge runs once, so `each` means nothing for it"#]]
     .assert_eq(&lines.join("\n"));
 }
 
