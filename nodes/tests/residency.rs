@@ -619,8 +619,6 @@ async fn live(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
-
     #[test]
     fn bounds_hold_through_any_life(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread()
