@@ -4,7 +4,13 @@ mod command;
 
 use clap::Parser;
 use command::Command;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// Model code takes and frees large buffers all the time. This allocator keeps their pages, where
+/// the system's gives them back and pays for touching them anew.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Serves retrieval-and-generation pipelines that are declared in one file.
 #[derive(Debug, Parser)]
