@@ -26,6 +26,8 @@ pub struct Rejected {
     pub sources: Sources,
     /// The files that were read: once one of them changes it is worth another try.
     pub files: Vec<PathBuf>,
+    /// Files that could not be read: once one of them comes it is worth another try too.
+    pub missing: Vec<PathBuf>,
 }
 
 /// Reads and checks `path` and what it includes. `facts` is asked what is known of the declared
@@ -43,6 +45,8 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
         sources,
         files,
         diagnostics: read,
+        mut diagnostics,
+        missing,
         ..
     } = reader;
     let facts = facts(&document);
@@ -66,6 +70,34 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
             sources,
             files,
         }),
+        Ok(program) => {
+            diagnostics.extend_from_slice(program.warnings());
+            Err(Rejected::new(diagnostics, sources, (files, missing)))
+        }
+        Err(more) => {
+            diagnostics.extend(more);
+            Err(Rejected::new(diagnostics, sources, (files, missing)))
+        }
+    }
+}
+
+impl Rejected {
+    fn new(
+        mut diagnostics: Vec<Diagnostic>,
+        sources: Sources,
+        (files, missing): (Vec<PathBuf>, Vec<PathBuf>),
+    ) -> Self {
+        let place = |one: &Diagnostic| {
+            let label = one.labels.first();
+            label.map(|label| (label.span.source, label.span.start))
+        };
+        diagnostics.sort_by_key(place);
+        Self {
+            diagnostics,
+            sources,
+            files,
+            missing,
+        }
     }
 }
 
@@ -92,6 +124,7 @@ struct Reader {
     sources: Sources,
     files: Vec<PathBuf>,
     diagnostics: Vec<Diagnostic>,
+    missing: Vec<PathBuf>,
     /// Files on the way from the main file to the one being read: meeting one again is a circle.
     open: Vec<PathBuf>,
 }
@@ -109,9 +142,10 @@ impl Reader {
             let message = format!("cannot read {}: {reason}", path.display());
             Diagnostic::error(schema::codes::UNREADABLE_FILE, message, place)
         };
-        let canonical = path
-            .canonicalize()
-            .map_err(|error| cannot(error.to_string()))?;
+        let canonical = path.canonicalize().map_err(|error| {
+            self.missing.push(path.to_owned());
+            cannot(error.to_string())
+        })?;
         if self.open.contains(&canonical) {
             return Err(Diagnostic::error(
                 schema::codes::INCLUDE_CYCLE,

@@ -26,6 +26,12 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     shed: Family<ShedLabels, Counter>,
     generation: Gauge,
+    reloads: Family<ReloadLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,6 +169,7 @@ impl Metrics {
             tokens: Family::default(),
             shed: Family::default(),
             generation: Gauge::default(),
+            reloads: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -190,6 +197,7 @@ impl Metrics {
             "The generation that is served",
             generation,
         );
+        registry.register("reloads", "Reloads asked for", self.reloads.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
     }
@@ -256,6 +264,14 @@ impl Metrics {
             }),
             graph,
         }
+    }
+
+    /// Counts a reload that was asked for, by what came of it.
+    pub fn reloaded(&self, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.reloads
+            .get_or_create_owned(&ReloadLabels { result })
+            .inc();
     }
 
     /// States which generation is served.

@@ -6,13 +6,16 @@ mod check;
 mod fmt;
 mod graph;
 mod index;
+mod plan;
 mod pull;
 mod reference;
+mod reload;
 mod run;
 mod status;
 mod terminal;
 
 use clap::Subcommand;
+use engine::report::chain;
 use std::{fmt::Display, process::ExitCode};
 
 /// The commands.
@@ -34,6 +37,12 @@ pub enum Command {
     Bench(bench::Bench),
     /// Show what a running engine is doing.
     Status(status::Status),
+    /// Print what a reload from one file to another would do.
+    Plan(plan::Plan),
+    /// Have a running engine load its file again.
+    Reload(reload::Reload),
+    /// Have a running engine go back to an earlier generation.
+    Rollback(reload::Rollback),
     /// Print the reference of the language.
     Reference(reference::Reference),
 }
@@ -50,6 +59,9 @@ impl Command {
             Command::Index(index) => index.execute(),
             Command::Bench(bench) => bench.execute(),
             Command::Status(status) => status.execute(),
+            Command::Plan(plan) => plan.execute(),
+            Command::Reload(reload) => reload.execute(),
+            Command::Rollback(rollback) => rollback.execute(),
             Command::Reference(reference) => reference.execute(),
         }
     }
@@ -100,20 +112,4 @@ impl Failure {
             message: message.to_string(),
         }
     }
-}
-
-/// An error and its causes in one line: `a: b: c`.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some errors repeat their cause in their own words.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -7,13 +7,15 @@ use engine::{
     ingress::{Connections, Front, serve},
     metrics::Metrics,
     progress::Bars,
+    reload::Control,
     report,
     startup::{self, StartupError},
+    supervisor::{Settings, Supervisor},
     topology::{Topology, unbuilt},
 };
 use graphs::Program;
 use nodes::StandardCatalog;
-use schema::ByteSize;
+use schema::{ByteSize, Sources};
 use std::{
     io::IsTerminal,
     net::{SocketAddr, ToSocketAddrs},
@@ -39,6 +41,9 @@ pub struct Run {
     /// Fetch nothing: use models that are on this machine.
     #[arg(long)]
     offline: bool,
+    /// Load a changed file only when asked: SIGHUP, `engine reload`.
+    #[arg(long)]
+    no_watch: bool,
     #[command(flatten)]
     log: Log,
 }
@@ -110,10 +115,16 @@ impl Run {
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let program = Arc::new(loaded.program);
-        runtime(workers)?.block_on(self.serve(program, human))
+        let sources = loaded.sources;
+        runtime(workers)?.block_on(self.serve(program, &sources, human))
     }
 
-    async fn serve(self, program: Arc<Program>, human: bool) -> Result<(), Failure> {
+    async fn serve(
+        self,
+        program: Arc<Program>,
+        sources: &Sources,
+        human: bool,
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
         let server = program.server();
         let listen = self.listen.as_deref().unwrap_or(server.listen.expose());
@@ -151,13 +162,36 @@ impl Run {
             seconds = begun.elapsed().as_secs_f64(),
             "ready"
         );
-        let front = Arc::new(Front::new(topology, metrics));
+        let (control, orders) = Control::new();
+        let front = Front::new(topology, metrics).with_control(Arc::clone(&control));
+        let front = Arc::new(front);
+        let settings = self.settings(!addresses.0.ip().is_loopback(), human);
+        let supervisor = Supervisor::new(
+            settings,
+            Arc::clone(&front),
+            (control, orders),
+            (catalog, fetcher),
+            sources,
+        );
+        let supervisor = tokio::spawn(supervisor.run());
         let cut = serve(public, admin, front, Connections::default(), interrupted()).await;
+        supervisor.abort();
         match cut {
             0 => info!("stopped"),
             cut => tracing::warn!(cut, "stopped; some requests did not finish in time"),
         }
         Ok(())
+    }
+
+    fn settings(self, public: bool, human: bool) -> Settings {
+        Settings {
+            file: self.file,
+            watch: !self.no_watch,
+            own_listen: self.listen.is_some(),
+            own_admin: self.admin.is_some(),
+            public,
+            human,
+        }
     }
 }
 

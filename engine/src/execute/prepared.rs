@@ -132,6 +132,14 @@ impl Prepared {
         })
     }
 
+    /// The pool of a node; `None` if it needs none.
+    pub fn pool(&self, node: NodeIx) -> Option<&Pool> {
+        match &self.nodes.get(node.index())?.action {
+            Action::Ask(pool) => Some(pool),
+            _ => None,
+        }
+    }
+
     /// Whether an expression reads the request's headers.
     pub fn reads_headers(&self) -> bool {
         self.reads_headers

@@ -17,7 +17,7 @@ pub use listen::{Connections, serve};
 pub use openapi::document as openapi;
 pub use problem::Problem;
 
-use crate::{metrics::Metrics, topology::Topology};
+use crate::{metrics::Metrics, reload::Control, topology::Topology};
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
@@ -45,6 +45,7 @@ pub struct Front {
     stopping: AtomicBool,
     started: Instant,
     body_timeout: Duration,
+    control: Option<Arc<Control>>,
 }
 
 /// How long a body may take to arrive.
@@ -60,6 +61,7 @@ impl Front {
             stopping: AtomicBool::new(false),
             started: Instant::now(),
             body_timeout: BODY_TIMEOUT,
+            control: None,
         }
     }
 
@@ -68,6 +70,18 @@ impl Front {
     pub fn with_body_timeout(mut self, body_timeout: Duration) -> Self {
         self.body_timeout = body_timeout;
         self
+    }
+
+    /// The same with somebody who carries out orders of the admin listener.
+    #[must_use]
+    pub fn with_control(mut self, control: Arc<Control>) -> Self {
+        self.control = Some(control);
+        self
+    }
+
+    /// Who carries out orders of the admin listener, if anybody does.
+    pub fn control(&self) -> Option<&Arc<Control>> {
+        self.control.as_ref()
     }
 
     /// The topology that new requests run on.

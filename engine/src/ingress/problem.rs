@@ -70,6 +70,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no-route", detail)
     }
 
+    /// A page of a browser asks what only operators may.
+    pub(crate) fn not_for_pages() -> Self {
+        let detail = "orders are not taken from pages; use the command line";
+        Self::new(StatusCode::FORBIDDEN, "not-for-pages", detail)
+    }
+
     /// The path is there, the method is not.
     pub(crate) fn method(allow: &'static str) -> Self {
         let detail = format!("send a {allow} request");
@@ -146,7 +152,7 @@ impl Problem {
     }
 
     /// A defect of the engine.
-    pub(super) fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         let detail = "the engine failed to answer";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::join_all;
-use graphs::{Graph, Program};
+use graphs::{Graph, NodeIx, Plan, Program, plan::GraphPlan};
 use nodes::{Catalog, NodeError};
 use schema::WhenFull;
 use serde::Serialize;
@@ -93,8 +93,36 @@ impl Topology {
         catalog: &dyn Catalog,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
-        let graphs = program.graphs().iter();
-        let started = graphs.map(|graph| Served::start(graph, catalog, metrics));
+        Self::begin(generation, program, None, catalog, metrics).await
+    }
+
+    /// Does what a plan says: takes over the pools of nodes that go on, starts all others at once,
+    /// and waits until they are ready. `before` runs on as it is.
+    ///
+    /// # Errors
+    /// Every node that could not be started. What was started beside it is dropped, and ends.
+    pub async fn after(
+        generation: u64,
+        program: Arc<Program>,
+        (plan, before): (&Plan, &Topology),
+        catalog: &dyn Catalog,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<StartError>> {
+        Self::begin(generation, program, Some((plan, before)), catalog, metrics).await
+    }
+
+    async fn begin(
+        generation: u64,
+        program: Arc<Program>,
+        after: Option<(&Plan, &Topology)>,
+        catalog: &dyn Catalog,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<StartError>> {
+        let graphs = program.graphs().iter().enumerate();
+        let started = graphs.map(|(index, graph)| {
+            let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
+            Served::start(graph, kept.unwrap_or_default(), catalog, metrics)
+        });
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
             match result {
@@ -116,6 +144,19 @@ impl Topology {
             program,
             graphs,
         })
+    }
+
+    /// The pools that go on in a graph of the next topology.
+    fn kept(&self, plan: &GraphPlan) -> HashMap<NodeIx, Pool> {
+        let Some(before) = plan.before.map(|index| &self.graphs[index]) else {
+            return HashMap::new();
+        };
+        let nodes = plan.nodes.iter().enumerate();
+        let kept = nodes.filter_map(|(index, node)| {
+            let pool = before.prepared.pool(node.before?)?;
+            Some((NodeIx(index as u32), pool.clone()))
+        });
+        kept.collect()
     }
 
     /// Counts the topologies of this process.
@@ -165,6 +206,7 @@ fn path(route: &str) -> &str {
 impl Served {
     async fn start(
         graph: &Arc<Graph>,
+        mut kept: HashMap<NodeIx, Pool>,
         catalog: &dyn Catalog,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
@@ -174,10 +216,14 @@ impl Served {
             node: node.to_owned(),
             error,
         };
-        let pools = graph.nodes().map(|(_, node)| async move {
+        let pools = graph.nodes().map(|(ix, node)| (kept.remove(&ix), node));
+        let pools = pools.map(|(kept, node)| async move {
             let (name, work) = (node.decl.id.value.as_str(), &node.decl.work);
             if work.is_inline() {
                 return Ok(None);
+            }
+            if kept.is_some() {
+                return Ok(kept);
             }
             let metrics = metrics.node(id, name);
             let pool = Pool::start(work, &node.decl.pool, catalog, metrics).await;
