@@ -45,7 +45,6 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
         sources,
         files,
         diagnostics: read,
-        mut diagnostics,
         missing,
         ..
     } = reader;
@@ -69,35 +68,8 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
             diagnostics,
             sources,
             files,
-        }),
-        Ok(program) => {
-            diagnostics.extend_from_slice(program.warnings());
-            Err(Rejected::new(diagnostics, sources, (files, missing)))
-        }
-        Err(more) => {
-            diagnostics.extend(more);
-            Err(Rejected::new(diagnostics, sources, (files, missing)))
-        }
-    }
-}
-
-impl Rejected {
-    fn new(
-        mut diagnostics: Vec<Diagnostic>,
-        sources: Sources,
-        (files, missing): (Vec<PathBuf>, Vec<PathBuf>),
-    ) -> Self {
-        let place = |one: &Diagnostic| {
-            let label = one.labels.first();
-            label.map(|label| (label.span.source, label.span.start))
-        };
-        diagnostics.sort_by_key(place);
-        Self {
-            diagnostics,
-            sources,
-            files,
             missing,
-        }
+        }),
     }
 }
 

@@ -22,7 +22,10 @@ pub fn style() -> Style {
 pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loaded, Failure> {
     match load::load(path, facts) {
         Ok(loaded) => {
-            eprint!("{}", report::human(&loaded.warnings, &loaded.sources, style()));
+            eprint!(
+                "{}",
+                report::human(&loaded.warnings, &loaded.sources, style())
+            );
             Ok(loaded)
         }
         Err(rejected) => {
