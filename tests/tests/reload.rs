@@ -3,6 +3,8 @@
 //!
 //! `ENGINE_RELOADS=100` makes as many reloads under load; the default is small.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
 use serde_json::{Value, json};
 use std::{
     collections::HashSet,
