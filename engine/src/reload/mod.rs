@@ -1,6 +1,6 @@
 //! From one generation to the next while requests run: who asks for it, and what came of it.
 //!
-//! [`watch`] decides from what is seen of files whether they changed; the [`Supervisor`] owns the
+//! [`watch()`] decides from what is seen of files whether they changed; the [`Supervisor`] owns the
 //! change itself. What is here connects it with the listeners: [`Control`] carries orders to it and
 //! outcomes back. It deliberately knows no weights: a reload publishes all of a generation at once.
 //!
