@@ -17,8 +17,6 @@ const GRACE: Duration = Duration::from_secs(20);
 /// The bounds of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many replicas there are.
-    pub(super) replicas: usize,
     /// Items that may wait.
     pub(super) queued: usize,
     /// Items that one replica holds at once.
@@ -49,7 +47,6 @@ impl Limits {
             Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1),
         };
         Self {
-            replicas: replicas(spec),
             queued: given(&spec.max_queued_requests).unwrap_or(QUEUED),
             ongoing,
             batch: BatchLimits {

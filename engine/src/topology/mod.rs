@@ -90,11 +90,11 @@ impl Topology {
     pub async fn start(
         generation: u64,
         program: Arc<Program>,
-        catalog: &dyn Catalog,
+        catalog: Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let graphs = program.graphs().iter();
-        let started = graphs.map(|graph| Served::start(graph, catalog, metrics));
+        let started = graphs.map(|graph| Served::start(graph, &catalog, metrics));
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
             match result {
@@ -148,6 +148,18 @@ impl Topology {
         &self.openapi
     }
 
+    /// The nodes that cannot answer at the moment, as `graph.node`.
+    pub fn unhealthy(&self) -> Vec<String> {
+        let pools = self
+            .graphs
+            .iter()
+            .flat_map(|served| served.prepared.pools());
+        let unhealthy = pools.filter(|(_, pool)| !pool.status().healthy);
+        unhealthy
+            .map(|(_, pool)| pool.metrics().node.clone())
+            .collect()
+    }
+
     /// What is running at the moment.
     pub fn status(&self) -> Status<'_> {
         Status {
@@ -165,7 +177,7 @@ fn path(route: &str) -> &str {
 impl Served {
     async fn start(
         graph: &Arc<Graph>,
-        catalog: &dyn Catalog,
+        catalog: &Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
@@ -180,7 +192,7 @@ impl Served {
                 return Ok(None);
             }
             let metrics = metrics.node(id, name);
-            let pool = Pool::start(work, &node.decl.pool, catalog, metrics).await;
+            let pool = Pool::start(work, &node.decl.pool, Arc::clone(catalog), metrics).await;
             pool.map(Some).map_err(|reason| error(name, reason))
         });
         let (mut ready, mut errors) = (Vec::new(), Vec::new());

@@ -48,10 +48,6 @@ fn of_pool(pool: &PoolSpec, place: Span) -> Vec<Diagnostic> {
     let replicas = &pool.replicas;
     let scales = replicas.max.value != replicas.min.value;
     let options = [
-        ("retry", pool.retry.as_ref().map(|option| option.span)),
-        ("breaker", pool.breaker.as_ref().map(|option| option.span)),
-        ("hedge", pool.hedge.as_ref().map(|option| option.span)),
-        ("cache", pool.cache.as_ref().map(|option| option.span)),
         ("recycle", pool.recycle.as_ref().map(|option| option.span)),
         (
             "health-check-period",

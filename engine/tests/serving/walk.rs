@@ -208,7 +208,7 @@ async fn errors_name_the_node() {
         expect![[r#"
                0 ms  {"v":[4.0]}
                0 ms  error: node `v` of graph `g`: the node panicked: as told
-               0 ms  error: node `v` of graph `g`: by itself
+             100 ms  error: node `v` of graph `g`: by itself
                0 ms  error: node `part` of graph `g`: `.data.part` cannot be read: there is no field `part`
                0 ms  error: node `part` of graph `g`: `.data.part` cannot be read: a list has no field `part`
         "#]],
@@ -348,7 +348,7 @@ async fn every_node_that_cannot_start_is_named() {
         }"#;
     let program = crate::kit::program(&format!("{MODEL}{graph}"));
     let metrics = engine::metrics::Metrics::new();
-    let errors = Topology::start(1, program, &Scripted::default(), &metrics)
+    let errors = Topology::start(1, program, Scripted::default().shared(), &metrics)
         .await
         .unwrap_err();
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
