@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Failures in a row after which the node is unhealthy if it has no replica left.
 const LIMIT: u32 = 5;
 
-/// The pause before the second try; the first is made at once.
+/// The pause before the third try; the first two are made at once, because one item alone may
+/// break two replicas before it is refused.
 const FIRST: Duration = Duration::from_millis(100);
 
 /// The longest pause. Tries never end: what was out of reach may come back.
@@ -43,9 +44,9 @@ impl Recovery {
     /// How long to wait before the next build.
     pub(super) fn pause(&self) -> Duration {
         match self.failures() {
-            0 | 1 => Duration::ZERO,
+            0..=2 => Duration::ZERO,
             failures => FIRST
-                .saturating_mul(1 << (failures - 2).min(16))
+                .saturating_mul(1 << (failures - 3).min(16))
                 .min(LONGEST),
         }
     }
@@ -68,7 +69,7 @@ mod tests {
     fn pauses_double_up_to_the_longest() {
         let mut recovery = Recovery::default();
         let mut pauses = Vec::new();
-        for _ in 0..12 {
+        for _ in 0..13 {
             pauses.push(recovery.pause().as_millis());
             recovery.built(false);
         }

@@ -208,7 +208,7 @@ async fn errors_name_the_node() {
         expect![[r#"
                0 ms  {"v":[4.0]}
                0 ms  error: node `v` of graph `g`: the node panicked: as told
-             100 ms  error: node `v` of graph `g`: by itself
+               0 ms  error: node `v` of graph `g`: by itself
                0 ms  error: node `part` of graph `g`: `.data.part` cannot be read: there is no field `part`
                0 ms  error: node `part` of graph `g`: `.data.part` cannot be read: a list has no field `part`
         "#]],

@@ -197,7 +197,7 @@ async fn a_node_that_cannot_be_built_again_says_so_and_recovers() {
     assert_eq!(error.to_string(), "the node is unhealthy: its file is gone");
     assert!(matches!(error, NodeError::Unavailable { .. }));
     let tried = begun.elapsed().as_millis();
-    assert!((700..800).contains(&tried), "{tried} ms of tries");
+    assert!((300..400).contains(&tried), "{tried} ms of tries");
     assert!(!pool.status().healthy);
     assert!(pool.answer(item(2)).await.is_err(), "refused at once");
 
