@@ -84,6 +84,8 @@ struct NodeFamilies {
     cache_hits: Family<NodeLabels, Counter>,
     cache_misses: Family<NodeLabels, Counter>,
     replicas: Family<ReplicaLabels, Gauge>,
+    autoscale_desired: Family<NodeLabels, Gauge>,
+    autoscale_target: Family<NodeLabels, Gauge>,
     starts: Family<NodeLabels, Counter>,
     startup: Histograms,
     ttft: Histograms,
@@ -119,6 +121,10 @@ pub struct NodeMetrics {
     pub replicas_starting: Gauge,
     /// Replicas that finish what they hold and go.
     pub replicas_leaving: Gauge,
+    /// Replicas that the load asks for.
+    pub autoscale_desired: Gauge,
+    /// Replicas that there should be, within the limits of the machine.
+    pub autoscale_target: Gauge,
     /// Replicas that were started.
     pub starts: Counter,
     /// How long a replica took to be ready.
@@ -259,6 +265,8 @@ impl Metrics {
             replicas,
             replicas_starting,
             replicas_leaving,
+            autoscale_desired: self.node.autoscale_desired.get_or_create_owned(&labels),
+            autoscale_target: self.node.autoscale_target.get_or_create_owned(&labels),
             starts: self.node.starts.get_or_create_owned(&labels),
             startup: of(&self.node.startup),
             shed_full,
@@ -339,6 +347,8 @@ impl NodeFamilies {
             cache_hits: Family::default(),
             cache_misses: Family::default(),
             replicas: Family::default(),
+            autoscale_desired: Family::default(),
+            autoscale_target: Family::default(),
             starts: Family::default(),
             startup: seconds(),
             ttft: seconds(),
@@ -381,6 +391,16 @@ impl NodeFamilies {
         }
         registry.register("batch_size", "Items in a batch", self.batch_size.clone());
         registry.register("replicas", "Replicas by state", self.replicas.clone());
+        registry.register(
+            "autoscale_desired_replicas",
+            "Replicas that the load asks for",
+            self.autoscale_desired.clone(),
+        );
+        registry.register(
+            "autoscale_target_replicas",
+            "Replicas that there should be",
+            self.autoscale_target.clone(),
+        );
         registry.register("replica_starts", "Replicas started", self.starts.clone());
         let times = [
             ("node_duration", "From arrival to answer", &self.duration),

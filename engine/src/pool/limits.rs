@@ -71,6 +71,5 @@ impl Limits {
 /// How many replicas a pool starts with.
 pub(super) fn replicas(spec: &PoolSpec) -> usize {
     let initial = spec.replicas.initial.as_ref();
-    let count = initial.map_or(spec.replicas.min.value, |initial| initial.value);
-    (count as usize).max(1)
+    initial.map_or(spec.replicas.min.value, |initial| initial.value) as usize
 }

@@ -2,9 +2,10 @@
 //!
 //! A pool is owned by one task ([`owner`]) which holds the queue and the replicas; handles send it
 //! items and wait. A batch is formed when a replica is free and not before. A replica that breaks is
-//! built again, and what it held is run by another. The queue knows deadlines only: it does not
+//! built again, and what it held is run by another; their number follows the load. The queue knows deadlines only: it does not
 //! group items.
 
+mod ledger;
 mod limits;
 mod owner;
 mod quarantine;
@@ -13,16 +14,20 @@ mod rate;
 mod recipe;
 mod recovery;
 mod replica;
+mod scaler;
 mod staff;
 mod ticket;
 
 use crate::{metrics::NodeMetrics, resilience::Care};
+pub use ledger::Ledger;
+
 use futures::future::{BoxFuture, try_join_all};
 use limits::Limits;
-use nodes::{Catalog, Input, Node, NodeError, Value};
+use nodes::{Catalog, Input, NodeError, Value};
 use owner::Owner;
 use recipe::Recipe;
 use schema::{PoolSpec, Work};
+use staff::Staff;
 use std::{
     sync::{
         Arc,
@@ -61,6 +66,8 @@ struct Counts {
     replicas: AtomicUsize,
     starting: AtomicUsize,
     leaving: AtomicUsize,
+    desired: AtomicUsize,
+    target: AtomicUsize,
     unhealthy: AtomicBool,
     queued: AtomicUsize,
     ongoing: AtomicUsize,
@@ -74,6 +81,8 @@ struct Counts {
 pub struct PoolStatus {
     /// Replicas that are ready.
     pub replicas: usize,
+    /// Replicas that there should be.
+    pub target: usize,
     /// Replicas that are being built.
     pub starting: usize,
     /// Whether items can be answered: false when no replica is left and building others has failed
@@ -90,17 +99,21 @@ pub struct PoolStatus {
 }
 
 impl Pool {
-    /// Builds the replicas, all at once, and sets the pool to work when all are ready.
+    /// Builds the first replicas, all at once, and sets the pool to work when all are ready.
     ///
     /// # Errors
-    /// What kept a replica from being built.
+    /// What kept a replica from being built, or that the machine has no room for it.
     pub async fn start(
         work: &Work,
         spec: &PoolSpec,
         catalog: Arc<dyn Catalog>,
+        ledger: &Ledger,
         metrics: NodeMetrics,
     ) -> Result<Self, NodeError> {
         let begun = Instant::now();
+        let first = limits::replicas(spec);
+        let leases: Result<Vec<_>, _> = (0..first).map(|_| ledger.take(&spec.resources)).collect();
+        let leases = leases.map_err(|error| NodeError::because(error.to_string(), error))?;
         let recipe = Arc::new(Recipe {
             catalog,
             work: work.clone(),
@@ -108,25 +121,34 @@ impl Pool {
             metrics: Arc::new(metrics),
         });
         let build = |_| Arc::clone(&recipe).build(Duration::ZERO);
-        let nodes = try_join_all((0..limits::replicas(spec)).map(build)).await?;
-        Ok(Self::of(nodes, recipe, spec, begun.elapsed()))
+        let nodes = try_join_all((0..first).map(build)).await?;
+        let running = nodes.first().map(|node| node.running());
+        let staff = Staff::new(Arc::clone(&recipe), nodes, leases, ledger.clone());
+        let metrics = Arc::clone(&recipe.metrics);
+        Ok(Self::of(staff, running, spec, metrics, begun.elapsed()))
     }
 
     /// A pool of replicas that are ready.
     fn of(
-        nodes: Vec<Arc<dyn Node>>,
-        recipe: Arc<Recipe>,
+        staff: Staff,
+        running: Option<nodes::Running>,
         spec: &PoolSpec,
+        metrics: Arc<NodeMetrics>,
         startup: Duration,
     ) -> Self {
-        let running = nodes.first().map(|node| node.running());
         let limits = Limits::new(spec, running.unwrap_or(nodes::Running::OneBatch));
         let counts = Arc::new(Counts::default());
-        let metrics = Arc::clone(&recipe.metrics);
         // Unbounded, because the owner takes items out at once and bounds those that wait itself:
         // it alone knows whether a replica is free, and so when "full" is true.
         let (items, arrivals) = mpsc::unbounded_channel();
-        let owner = Owner::new(nodes, recipe, limits, arrivals, Arc::clone(&counts));
+        let owner = Owner::new(
+            staff,
+            spec.clone(),
+            limits,
+            Arc::clone(&metrics),
+            arrivals,
+            Arc::clone(&counts),
+        );
         tokio::spawn(owner.run());
         Self(Arc::new(Handle {
             items,
@@ -209,6 +231,7 @@ impl Pool {
         let counts = &self.0.counts;
         PoolStatus {
             replicas: counts.replicas.load(Relaxed),
+            target: counts.target.load(Relaxed),
             starting: counts.starting.load(Relaxed),
             healthy: !counts.unhealthy.load(Relaxed),
             queued: counts.queued.load(Relaxed),

@@ -6,13 +6,14 @@ use super::{
     quarantine::Quarantine,
     queue::{Next, Queue},
     rate::Rate,
-    recipe::Recipe,
     replica::Run,
+    scaler::Scaler,
     staff::{Census, Staff},
     ticket::{Permit, Report, Ticket},
 };
 use crate::{metrics::NodeMetrics, resilience::Fingerprint};
 use nodes::{Node, NodeError};
+use schema::PoolSpec;
 use std::{
     collections::VecDeque,
     mem,
@@ -24,9 +25,13 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
+use tracing::{debug, info};
 
 /// How many replicas one item alone may break before it is refused.
 const BREAKS: u32 = 2;
+
+/// How often the number of replicas is decided.
+const TICK: Duration = Duration::from_millis(100);
 
 #[expect(
     clippy::large_enum_variant,
@@ -39,6 +44,8 @@ enum Event {
     Built(Result<Arc<dyn Node>, NodeError>),
     /// A batch has waited for more long enough.
     Waited,
+    /// It is time to think about the number of replicas.
+    Tick,
     /// No handle is left.
     Unused,
     /// The time to finish is over.
@@ -49,6 +56,10 @@ enum Event {
 pub(super) struct Owner {
     limits: Limits,
     staff: Staff,
+    spec: PoolSpec,
+    scaler: Option<Scaler>,
+    /// The next decision, where there is any to make.
+    tick: Option<Instant>,
     queue: Queue<Ticket>,
     /// Parts of batches whose replica broke. They run by themselves, before the queue.
     suspects: VecDeque<Vec<Ticket>>,
@@ -63,23 +74,29 @@ pub(super) struct Owner {
     wake: Option<Instant>,
     /// Set when no handle is left: when to stop whatever still runs.
     end: Option<Instant>,
+    /// How many replicas the load asks for.
+    desired: usize,
     counts: Arc<Counts>,
     metrics: Arc<NodeMetrics>,
 }
 
 impl Owner {
     pub(super) fn new(
-        nodes: Vec<Arc<dyn Node>>,
-        recipe: Arc<Recipe>,
+        staff: Staff,
+        spec: PoolSpec,
         limits: Limits,
+        metrics: Arc<NodeMetrics>,
         arrivals: mpsc::UnboundedReceiver<Ticket>,
         counts: Arc<Counts>,
     ) -> Self {
         let (reports, reported) = mpsc::unbounded_channel();
-        let metrics = Arc::clone(&recipe.metrics);
-        let owner = Self {
+        let scaler = Scaler::new(&spec.replicas);
+        let mut owner = Self {
             limits,
-            staff: Staff::new(recipe, nodes),
+            staff,
+            spec,
+            tick: scaler.as_ref().map(|_| Instant::now() + TICK),
+            scaler,
             queue: Queue::new(),
             suspects: VecDeque::new(),
             quarantine: Quarantine::default(),
@@ -91,9 +108,11 @@ impl Owner {
             running: JoinSet::new(),
             wake: None,
             end: None,
+            desired: 0,
             counts,
             metrics,
         };
+        owner.desired = owner.staff.wanted();
         owner.publish();
         owner
     }
@@ -131,6 +150,7 @@ impl Owner {
                 Some(ticket) => Event::Arrived(ticket),
                 None => Event::Unused,
             },
+            () = at(self.tick), if self.tick.is_some() => Event::Tick,
             () = at(self.wake), if self.wake.is_some() => Event::Waited,
             () = at(self.end), if self.end.is_some() => Event::Over,
         }
@@ -140,7 +160,8 @@ impl Owner {
         match event {
             Event::Arrived(ticket) => self.admit(ticket, now),
             Event::Reported(report) => self.note(report, now),
-            Event::Built(built) => self.staff.receive(built),
+            Event::Built(built) => self.receive(built),
+            Event::Tick => self.scale(now),
             Event::Unused => self.end = Some(self.start + now + self.limits.grace),
             Event::Waited | Event::Over => {}
         }
@@ -150,6 +171,36 @@ impl Owner {
         }
         self.dispatch(now);
         self.publish();
+    }
+
+    /// Takes in a replica. The first after none tells how its node runs, and what items cost.
+    fn receive(&mut self, built: Result<Arc<dyn Node>, NodeError>) {
+        if let (Ok(node), None) = (&built, self.staff.any()) {
+            self.limits = Limits::new(&self.spec, node.running());
+            if self.limits.batch.cost != u64::MAX {
+                self.queue.weigh(|ticket| node.cost(&ticket.input));
+            }
+        }
+        self.staff.receive(built);
+    }
+
+    fn scale(&mut self, now: Duration) {
+        self.tick = Some(self.start + now + TICK);
+        let Some(scaler) = &mut self.scaler else {
+            return;
+        };
+        let (wanted, working) = (self.staff.wanted(), self.staff.census().working);
+        let items = self.queue.len()
+            + self.suspects.iter().map(Vec::len).sum::<usize>()
+            + self.staff.ongoing();
+        self.desired = scaler.tick(now, wanted, working, items);
+        let fits = self.staff.want(self.desired);
+        let got = self.staff.wanted();
+        if got != wanted {
+            info!(node = self.metrics.node, from = wanted, to = got, "scaled");
+        } else if let Err(error) = fits {
+            debug!(node = self.metrics.node, %error, "cannot scale up");
+        }
     }
 
     fn note(&mut self, report: Report, now: Duration) {
@@ -301,12 +352,22 @@ impl Owner {
     fn publish(&self) {
         let unhealthy = self.staff.unhealthy().is_some();
         self.counts.unhealthy.store(unhealthy, Relaxed);
-        self.show(self.waiting(), self.staff.ongoing(), self.staff.census());
+        let (desired, target) = (self.desired, self.staff.wanted());
+        self.show(
+            (self.waiting(), self.staff.ongoing()),
+            self.staff.census(),
+            (desired, target),
+        );
     }
 
     /// The gauges are shared with the pools of other generations, so they are moved by the
     /// difference.
-    fn show(&self, queued: usize, ongoing: usize, census: Census) {
+    fn show(
+        &self,
+        (queued, ongoing): (usize, usize),
+        census: Census,
+        (desired, target): (usize, usize),
+    ) {
         let (counts, metrics) = (&self.counts, &self.metrics);
         for (count, gauge, value) in [
             (&counts.queued, &metrics.queued, queued),
@@ -318,6 +379,8 @@ impl Owner {
                 census.starting,
             ),
             (&counts.leaving, &metrics.replicas_leaving, census.leaving),
+            (&counts.desired, &metrics.autoscale_desired, desired),
+            (&counts.target, &metrics.autoscale_target, target),
         ] {
             let before = count.swap(value, Relaxed);
             gauge.inc_by(value as i64 - before as i64);
@@ -327,7 +390,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.show(0, 0, Census::default());
+        self.show((0, 0), Census::default(), (0, 0));
         // Items that still wait are answered by the loss of their tickets; runs are aborted.
         self.queue = Queue::new();
         drop(mem::take(&mut self.running));

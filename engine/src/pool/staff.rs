@@ -3,7 +3,13 @@
 //! [`Staff::settle`] brings what is there towards what is wanted. Whether an item may run is not
 //! decided here.
 
-use super::{limits::Limits, recipe::Recipe, recovery::Recovery, ticket::ReplicaId};
+use super::{
+    ledger::{Lease, Ledger, TooLarge},
+    limits::Limits,
+    recipe::Recipe,
+    recovery::Recovery,
+    ticket::ReplicaId,
+};
 use nodes::{Node, NodeError};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -33,7 +39,9 @@ pub(super) struct Staff {
     replicas: Vec<Replica>,
     builds: JoinSet<Result<Arc<dyn Node>, NodeError>>,
     recovery: Recovery,
-    wanted: usize,
+    /// One for each replica that is wanted.
+    leases: Vec<Lease>,
+    ledger: Ledger,
     next: ReplicaId,
     /// Why the last replica broke or could not be built.
     error: Option<NodeError>,
@@ -49,13 +57,19 @@ pub(super) struct Census {
 
 impl Staff {
     /// Replicas that are ready, as many as are wanted.
-    pub(super) fn new(recipe: Arc<Recipe>, nodes: Vec<Arc<dyn Node>>) -> Self {
+    pub(super) fn new(
+        recipe: Arc<Recipe>,
+        nodes: Vec<Arc<dyn Node>>,
+        leases: Vec<Lease>,
+        ledger: Ledger,
+    ) -> Self {
         let mut staff = Self {
             recipe,
             replicas: Vec::new(),
             builds: JoinSet::new(),
             recovery: Recovery::default(),
-            wanted: nodes.len(),
+            leases,
+            ledger,
             next: 0,
             error: None,
         };
@@ -112,14 +126,36 @@ impl Staff {
         self.recovery.answered();
     }
 
-    /// Starts the builds that are missing and lets those go that are done.
+    /// How many replicas there should be.
+    pub(super) fn wanted(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Asks for this many replicas; as many as the machine has room for are wanted then.
+    pub(super) fn want(&mut self, replicas: usize) -> Result<(), TooLarge> {
+        self.leases.truncate(replicas);
+        while self.leases.len() < replicas {
+            self.leases.push(self.ledger.take(&self.recipe.resources)?);
+        }
+        Ok(())
+    }
+
+    /// Starts the builds that are missing and lets those go that are done or too many.
     pub(super) fn settle(&mut self) {
+        while self.census().working > self.wanted() {
+            let working = self.replicas.iter_mut();
+            let working = working.filter(|replica| replica.state == State::Working);
+            // The one that has least to finish.
+            if let Some(idlest) = working.min_by_key(|replica| replica.ongoing) {
+                idlest.state = State::Leaving;
+            }
+        }
         self.replicas
             .retain(|replica| replica.state == State::Working || replica.ongoing > 0);
         let Census {
             working, starting, ..
         } = self.census();
-        for _ in working + starting..self.wanted {
+        for _ in working + starting..self.leases.len() {
             let recipe = Arc::clone(&self.recipe);
             self.builds.spawn(recipe.build(self.recovery.pause()));
         }
@@ -171,7 +207,8 @@ impl Staff {
 
     /// Why items are refused: no replica works, and building others has failed too often.
     pub(super) fn unhealthy(&self) -> Option<NodeError> {
-        let hopeless = self.recovery.is_hopeless() && self.census().working == 0;
+        let missing = self.wanted() > 0 && self.census().working == 0;
+        let hopeless = missing && self.recovery.is_hopeless();
         let reason = self.error.as_ref().filter(|_| hopeless)?;
         Some(NodeError::Unavailable {
             reason: format!("the node is unhealthy: {reason}"),

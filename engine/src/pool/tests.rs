@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::metrics::Metrics;
-use nodes::{Arguments, Running, TextSink, text_stream};
+use nodes::{Arguments, Node, Running, TextSink, text_stream};
 use schema::{Batch, Spanned};
 use std::sync::Mutex;
 
 mod failure;
+mod scaling;
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, yield_now},
@@ -85,12 +86,22 @@ async fn started(
     spec: &PoolSpec,
     build: impl Fn(u64) -> Result<Arc<dyn Node>, NodeError> + Send + Sync + 'static,
 ) -> Pool {
+    let ledger = Ledger::new(crate::load::machine());
+    started_on(&ledger, spec, build).await.unwrap()
+}
+
+/// The same on a machine.
+async fn started_on(
+    ledger: &Ledger,
+    spec: &PoolSpec,
+    build: impl Fn(u64) -> Result<Arc<dyn Node>, NodeError> + Send + Sync + 'static,
+) -> Result<Pool, NodeError> {
     let catalog = Arc::new(Workshop {
         builds: AtomicU64::new(0),
         build,
     });
     let metrics = Metrics::new().node("graph", "node");
-    Pool::start(&work(), spec, catalog, metrics).await.unwrap()
+    Pool::start(&work(), spec, catalog, ledger, metrics).await
 }
 
 /// A pool of scripted nodes and what its test holds of it.

@@ -10,7 +10,7 @@ pub use unbuilt::unbuilt;
 use crate::{
     execute::Prepared,
     metrics::{GraphMetrics, Metrics},
-    pool::{Pool, PoolStatus},
+    pool::{Ledger, Pool, PoolStatus},
 };
 use bytes::Bytes;
 use futures::future::join_all;
@@ -93,8 +93,9 @@ impl Topology {
         catalog: Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
+        let ledger = Ledger::new(crate::load::machine());
         let graphs = program.graphs().iter();
-        let started = graphs.map(|graph| Served::start(graph, &catalog, metrics));
+        let started = graphs.map(|graph| Served::start(graph, &catalog, &ledger, metrics));
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
             match result {
@@ -178,6 +179,7 @@ impl Served {
     async fn start(
         graph: &Arc<Graph>,
         catalog: &Arc<dyn Catalog>,
+        ledger: &Ledger,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
@@ -192,7 +194,8 @@ impl Served {
                 return Ok(None);
             }
             let metrics = metrics.node(id, name);
-            let pool = Pool::start(work, &node.decl.pool, Arc::clone(catalog), metrics).await;
+            let pool =
+                Pool::start(work, &node.decl.pool, Arc::clone(catalog), ledger, metrics).await;
             pool.map(Some).map_err(|reason| error(name, reason))
         });
         let (mut ready, mut errors) = (Vec::new(), Vec::new());
