@@ -85,7 +85,13 @@ struct NodeFamilies {
     batch_size: Histograms,
     batch_wait: Histograms,
     batch_duration: Histograms,
+    retries: Family<NodeLabels, Counter>,
+    hedges: Family<NodeLabels, Counter>,
+    cache_hits: Family<NodeLabels, Counter>,
+    cache_misses: Family<NodeLabels, Counter>,
     replicas: Family<ReplicaLabels, Gauge>,
+    autoscale_desired: Family<NodeLabels, Gauge>,
+    autoscale_target: Family<NodeLabels, Gauge>,
     starts: Family<NodeLabels, Counter>,
     startup: Histograms,
     ttft: Histograms,
@@ -95,6 +101,8 @@ struct NodeFamilies {
 /// The series of one node, found once when its pool starts.
 #[derive(Debug, Clone)]
 pub struct NodeMetrics {
+    /// Whose they are, as `graph.node`, for logs.
+    pub node: String,
     /// Items asked of it.
     pub requests: Counter,
     /// Items that it did not answer.
@@ -115,6 +123,14 @@ pub struct NodeMetrics {
     pub batch_duration: Histogram,
     /// Replicas that are ready.
     pub replicas: Gauge,
+    /// Replicas that are being built.
+    pub replicas_starting: Gauge,
+    /// Replicas that finish what they hold and go.
+    pub replicas_leaving: Gauge,
+    /// Replicas that the load asks for.
+    pub autoscale_desired: Gauge,
+    /// Replicas that there should be, within the limits of the machine.
+    pub autoscale_target: Gauge,
     /// Replicas that were started.
     pub starts: Counter,
     /// How long a replica took to be ready.
@@ -123,6 +139,16 @@ pub struct NodeMetrics {
     pub shed_full: Counter,
     /// Items dropped because nobody could use their answer any more.
     pub shed_late: Counter,
+    /// Items refused because the breaker was open.
+    pub shed_breaker: Counter,
+    /// Tries after the first.
+    pub retries: Counter,
+    /// Items sent a second time because the first try took long.
+    pub hedges: Counter,
+    /// Items answered from the cache.
+    pub cache_hits: Counter,
+    /// Items that the cache did not know.
+    pub cache_misses: Counter,
     /// From the start of a text to its first piece.
     pub ttft: Histogram,
     /// Between one piece of a text and the next.
@@ -219,16 +245,22 @@ impl Metrics {
                 r#type: kind,
             })
         };
-        let (shed_full, shed_late) = (shed("full"), shed("late"));
+        let (shed_full, shed_late, shed_breaker) = (shed("full"), shed("late"), shed("breaker"));
         let (prompt_tokens, completion_tokens) = (tokens("prompt"), tokens("completion"));
-        let replicas = self.node.replicas.get_or_create_owned(&ReplicaLabels {
-            graph: graph.clone(),
-            node: node.clone(),
-            state: "ready",
-        });
+        let replicas = |state| {
+            self.node.replicas.get_or_create_owned(&ReplicaLabels {
+                graph: graph.clone(),
+                node: node.clone(),
+                state,
+            })
+        };
+        let (replicas, replicas_starting, replicas_leaving) =
+            (replicas("ready"), replicas("starting"), replicas("leaving"));
+        let name = format!("{graph}.{node}");
         let labels = NodeLabels { graph, node };
         let of = |family: &Histograms| family.get_or_create_owned(&labels);
         NodeMetrics {
+            node: name,
             requests: self.node.requests.get_or_create_owned(&labels),
             errors: self.node.errors.get_or_create_owned(&labels),
             duration: of(&self.node.duration),
@@ -239,10 +271,19 @@ impl Metrics {
             batch_wait: of(&self.node.batch_wait),
             batch_duration: of(&self.node.batch_duration),
             replicas,
+            replicas_starting,
+            replicas_leaving,
+            autoscale_desired: self.node.autoscale_desired.get_or_create_owned(&labels),
+            autoscale_target: self.node.autoscale_target.get_or_create_owned(&labels),
             starts: self.node.starts.get_or_create_owned(&labels),
             startup: of(&self.node.startup),
             shed_full,
             shed_late,
+            shed_breaker,
+            retries: self.node.retries.get_or_create_owned(&labels),
+            hedges: self.node.hedges.get_or_create_owned(&labels),
+            cache_hits: self.node.cache_hits.get_or_create_owned(&labels),
+            cache_misses: self.node.cache_misses.get_or_create_owned(&labels),
             ttft: of(&self.node.ttft),
             inter_token: of(&self.node.inter_token),
             prompt_tokens,
@@ -317,7 +358,13 @@ impl NodeFamilies {
             batch_size: Family::new_with_constructor(sizes),
             batch_wait: seconds(),
             batch_duration: seconds(),
+            retries: Family::default(),
+            hedges: Family::default(),
+            cache_hits: Family::default(),
+            cache_misses: Family::default(),
             replicas: Family::default(),
+            autoscale_desired: Family::default(),
+            autoscale_target: Family::default(),
             starts: Family::default(),
             startup: seconds(),
             ttft: seconds(),
@@ -342,8 +389,34 @@ impl NodeFamilies {
             "Items in replicas",
             self.ongoing.clone(),
         );
+        for (name, help, family) in [
+            ("node_retries", "Tries after the first", &self.retries),
+            ("node_hedges", "Items sent a second time", &self.hedges),
+            (
+                "node_cache_hits",
+                "Items answered from the cache",
+                &self.cache_hits,
+            ),
+            (
+                "node_cache_misses",
+                "Items that the cache did not know",
+                &self.cache_misses,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
         registry.register("batch_size", "Items in a batch", self.batch_size.clone());
         registry.register("replicas", "Replicas by state", self.replicas.clone());
+        registry.register(
+            "autoscale_desired_replicas",
+            "Replicas that the load asks for",
+            self.autoscale_desired.clone(),
+        );
+        registry.register(
+            "autoscale_target_replicas",
+            "Replicas that there should be",
+            self.autoscale_target.clone(),
+        );
         registry.register("replica_starts", "Replicas started", self.starts.clone());
         let times = [
             ("node_duration", "From arrival to answer", &self.duration),

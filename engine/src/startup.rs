@@ -76,11 +76,11 @@ pub async fn build_indexes(catalog: &StandardCatalog, bars: &Bars) -> Result<(),
 pub async fn start(
     generation: u64,
     program: Arc<Program>,
-    catalog: &StandardCatalog,
+    catalog: Arc<StandardCatalog>,
     metrics: &Metrics,
     bars: &Bars,
 ) -> Result<Topology, StartupError> {
-    build_indexes(catalog, bars).await?;
+    build_indexes(&catalog, bars).await?;
     let started = Topology::start(generation, program, catalog, metrics).await;
     started.map_err(StartupError::Nodes)
 }

@@ -28,6 +28,6 @@ pub async fn start(file: &str) -> Topology {
     assert!(problems.is_empty(), "{problems:#?}");
     let program = graphs::check(document, &Facts::default());
     let program = program.unwrap_or_else(|problems| panic!("{problems:#?}"));
-    let topology = Topology::start(1, Arc::new(program), &Nothing, &Metrics::new()).await;
+    let topology = Topology::start(1, Arc::new(program), Arc::new(Nothing), &Metrics::new()).await;
     topology.unwrap_or_else(|errors| panic!("{errors:#?}"))
 }

@@ -101,15 +101,21 @@ impl Bench {
         let bars = Bars::default();
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
         let program = Arc::new(program);
-        let catalog = StandardCatalog::new(
+        let catalog = Arc::new(StandardCatalog::new(
             program.models(),
             program.indexes(),
             &base_dir,
             &fetcher,
             None,
-        );
+        ));
         let metrics = Arc::new(Metrics::new());
-        let topology = startup::start(1, Arc::clone(&program), &catalog, &metrics, &bars);
+        let topology = startup::start(
+            1,
+            Arc::clone(&program),
+            Arc::clone(&catalog),
+            &metrics,
+            &bars,
+        );
         let topology = topology.await.map_err(|error| cannot_start(&error))?;
         let cannot = |error: std::io::Error| Failure::runtime(format!("cannot listen: {error}"));
         let public = TcpListener::bind("127.0.0.1:0").await.map_err(cannot)?;

@@ -135,15 +135,21 @@ impl Run {
         let bars = Bars::default();
         let base_dir = facts::base_dir(&self.file);
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
-        let catalog = StandardCatalog::new(
+        let catalog = Arc::new(StandardCatalog::new(
             program.models(),
             program.indexes(),
             &base_dir,
             &fetcher,
             None,
-        );
+        ));
         let metrics = Arc::new(Metrics::new());
-        let topology = startup::start(1, Arc::clone(&program), &catalog, &metrics, &bars);
+        let topology = startup::start(
+            1,
+            Arc::clone(&program),
+            Arc::clone(&catalog),
+            &metrics,
+            &bars,
+        );
         let topology = tokio::select! {
             topology = topology => topology.map_err(|error| cannot_start(&error))?,
             () = interrupted() => return Err(Failure::runtime("stopped before it was ready")),

@@ -143,7 +143,7 @@ async fn alive() -> Json<serde_json::Value> {
 }
 
 /// A topology is published only when all its pools are ready, so what is left to ask is whether
-/// the engine is stopping.
+/// the engine is stopping, and whether a node has broken since.
 async fn ready(State(front): State<Arc<Front>>) -> Response {
     let topology = front.topology();
     let graphs = topology.graphs().iter();
@@ -151,7 +151,12 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
         .map(|served| served.graph().id().to_string())
         .collect();
     let generation = topology.generation();
+    let unhealthy = topology.unhealthy();
     match front.is_ready() {
+        true if !unhealthy.is_empty() => {
+            let body = Json(json!({ "status": "unhealthy", "nodes": unhealthy }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
         true => Json(json!({ "status": "ready", "generation": generation, "graphs": graphs }))
             .into_response(),
         false => {

@@ -17,8 +17,6 @@ const GRACE: Duration = Duration::from_secs(20);
 /// The bounds of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many replicas there are.
-    pub(super) replicas: usize,
     /// Items that may wait.
     pub(super) queued: usize,
     /// Items that one replica holds at once.
@@ -49,7 +47,6 @@ impl Limits {
             Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1),
         };
         Self {
-            replicas: replicas(spec),
             queued: given(&spec.max_queued_requests).unwrap_or(QUEUED),
             ongoing,
             batch: BatchLimits {
@@ -74,6 +71,5 @@ impl Limits {
 /// How many replicas a pool starts with.
 pub(super) fn replicas(spec: &PoolSpec) -> usize {
     let initial = spec.replicas.initial.as_ref();
-    let count = initial.map_or(spec.replicas.min.value, |initial| initial.value);
-    (count as usize).max(1)
+    initial.map_or(spec.replicas.min.value, |initial| initial.value) as usize
 }

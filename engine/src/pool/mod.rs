@@ -4,27 +4,43 @@
 //! items and wait. A batch is formed when a replica is free and not before. The number of replicas
 //! is fixed, and the queue knows deadlines only: scaling, restarts, grouping, retries, breakers,
 //! hedging and caches are not here yet.
+//! A pool is owned by one task ([`owner`]) which holds the queue and the replicas; handles send it
+//! items and wait. A batch is formed when a replica is free and not before. A replica that breaks is
+//! built again, and what it held is run by another; their number follows the load. The queue knows deadlines only: it does not
+//! group items.
 
+mod ledger;
 mod limits;
 mod owner;
+mod quarantine;
 mod queue;
 mod rate;
+mod recipe;
+mod recovery;
 mod replica;
+mod scaler;
+mod staff;
+mod ticket;
 
-use crate::metrics::NodeMetrics;
+use crate::{metrics::NodeMetrics, resilience::Care};
+pub use ledger::Ledger;
+
 use futures::future::{BoxFuture, try_join_all};
 use limits::Limits;
-use nodes::{Catalog, Input, Node, NodeError, Order, Value};
-use owner::{Owner, Ticket};
+use nodes::{Catalog, Input, NodeError, Value};
+use owner::Owner;
+use recipe::Recipe;
 use schema::{PoolSpec, Work};
+use staff::Staff;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
 };
+use ticket::Ticket;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -43,14 +59,20 @@ struct Handle {
     items: mpsc::UnboundedSender<Ticket>,
     counts: Arc<Counts>,
     metrics: Arc<NodeMetrics>,
+    care: Option<Care>,
     timeout: Option<Duration>,
     startup: Duration,
 }
 
-/// What a pool has at the moment. Written by its owner, except `abandoned`.
+/// What a pool has at the moment. Written by its owner, except `abandoned` and `answered`.
 #[derive(Debug, Default)]
 struct Counts {
     replicas: AtomicUsize,
+    starting: AtomicUsize,
+    leaving: AtomicUsize,
+    desired: AtomicUsize,
+    target: AtomicUsize,
+    unhealthy: AtomicBool,
     queued: AtomicUsize,
     ongoing: AtomicUsize,
     answered: AtomicU64,
@@ -63,6 +85,13 @@ struct Counts {
 pub struct PoolStatus {
     /// Replicas that are ready.
     pub replicas: usize,
+    /// Replicas that there should be.
+    pub target: usize,
+    /// Replicas that are being built.
+    pub starting: usize,
+    /// Whether items can be answered: false when no replica is left and building others has failed
+    /// several times in a row.
+    pub healthy: bool,
     /// Items that wait.
     pub queued: usize,
     /// Items that replicas hold, streams that are still being made among them.
@@ -74,54 +103,61 @@ pub struct PoolStatus {
 }
 
 impl Pool {
-    /// Builds the replicas, all at once, and sets the pool to work when all are ready.
+    /// Builds the first replicas, all at once, and sets the pool to work when all are ready.
     ///
     /// # Errors
-    /// What kept a replica from being built.
+    /// What kept a replica from being built, or that the machine has no room for it.
     pub async fn start(
         work: &Work,
         spec: &PoolSpec,
-        catalog: &dyn Catalog,
+        catalog: Arc<dyn Catalog>,
+        ledger: &Ledger,
         metrics: NodeMetrics,
     ) -> Result<Self, NodeError> {
-        let metrics = Arc::new(metrics);
         let begun = Instant::now();
-        let resources = &spec.resources;
-        let build = || async {
-            metrics.starts.inc();
-            let node = catalog.build(Order { work, resources }).await?;
-            metrics.startup.observe(begun.elapsed().as_secs_f64());
-            Ok::<_, NodeError>(node)
-        };
-        let replicas = try_join_all((0..limits::replicas(spec)).map(|_| build())).await?;
-        Ok(Self::of(replicas, spec, metrics, begun.elapsed()))
+        let first = limits::replicas(spec);
+        let leases: Result<Vec<_>, _> = (0..first).map(|_| ledger.take(&spec.resources)).collect();
+        let leases = leases.map_err(|error| NodeError::because(error.to_string(), error))?;
+        let recipe = Arc::new(Recipe {
+            catalog,
+            work: work.clone(),
+            resources: spec.resources.clone(),
+            metrics: Arc::new(metrics),
+        });
+        let build = |_| Arc::clone(&recipe).build(Duration::ZERO);
+        let nodes = try_join_all((0..first).map(build)).await?;
+        let running = nodes.first().map(|node| node.running());
+        let staff = Staff::new(Arc::clone(&recipe), nodes, leases, ledger.clone());
+        let metrics = Arc::clone(&recipe.metrics);
+        Ok(Self::of(staff, running, spec, metrics, begun.elapsed()))
     }
 
     /// A pool of replicas that are ready.
     fn of(
-        replicas: Vec<Arc<dyn Node>>,
+        staff: Staff,
+        running: Option<nodes::Running>,
         spec: &PoolSpec,
         metrics: Arc<NodeMetrics>,
         startup: Duration,
     ) -> Self {
-        let running = replicas.first().map(|node| node.running());
         let limits = Limits::new(spec, running.unwrap_or(nodes::Running::OneBatch));
-        debug_assert_eq!(replicas.len(), limits.replicas, "one node a replica");
         let counts = Arc::new(Counts::default());
         // Unbounded, because the owner takes items out at once and bounds those that wait itself:
         // it alone knows whether a replica is free, and so when "full" is true.
         let (items, arrivals) = mpsc::unbounded_channel();
         let owner = Owner::new(
-            replicas,
+            staff,
+            spec.clone(),
             limits,
+            Arc::clone(&metrics),
             arrivals,
             Arc::clone(&counts),
-            Arc::clone(&metrics),
         );
         tokio::spawn(owner.run());
         Self(Arc::new(Handle {
             items,
             counts,
+            care: Care::new(spec, Arc::clone(&metrics)),
             metrics,
             timeout: limits.timeout,
             startup,
@@ -131,29 +167,40 @@ impl Pool {
     /// Has an item answered. Dropping the future gives the item up, whether it waits or runs.
     ///
     /// # Errors
-    /// The node's own, [`NodeError::Full`] at once if there is no room, and
-    /// [`NodeError::Timeout`] when the node's `timeout` is over.
-    pub async fn answer(&self, mut input: Input) -> Result<Value, NodeError> {
+    /// The node's own, [`NodeError::Full`] at once if there is no room,
+    /// [`NodeError::Timeout`] when the node's `timeout` is over, and [`NodeError::Unavailable`] when
+    /// its breaker is open or no replica can be built.
+    pub async fn answer(&self, input: Input) -> Result<Value, NodeError> {
         let begun = Instant::now();
         let metrics = &self.0.metrics;
         metrics.requests.inc();
-        let own = self.0.timeout.map(|timeout| begun + timeout);
-        if let Some(own) = own {
-            let deadline = input.context.deadline.get_or_insert(own);
-            *deadline = own.min(*deadline);
-        }
-        let answer = self.wait(Ticket::new(input, begun));
-        let result = match (own, self.0.timeout) {
-            (Some(own), Some(after)) => timeout_at(own, answer)
-                .await
-                .unwrap_or(Err(NodeError::Timeout { after })),
-            _ => answer.await,
+        let result = match &self.0.care {
+            None => self.ask(input).await,
+            // Boxed, so that those who ask for nothing of it do not carry its size.
+            Some(care) => Box::pin(care.answer(input, &|input| Box::pin(self.ask(input)))).await,
         };
         metrics.duration.observe(begun.elapsed().as_secs_f64());
         if result.is_err() {
             metrics.errors.inc();
         }
         result
+    }
+
+    /// One try.
+    async fn ask(&self, mut input: Input) -> Result<Value, NodeError> {
+        let begun = Instant::now();
+        let own = self.0.timeout.map(|timeout| begun + timeout);
+        if let Some(own) = own {
+            let deadline = input.context.deadline.get_or_insert(own);
+            *deadline = own.min(*deadline);
+        }
+        let answer = self.wait(Ticket::new(input, begun));
+        match (own, self.0.timeout) {
+            (Some(own), Some(after)) => timeout_at(own, answer)
+                .await
+                .unwrap_or(Err(NodeError::Timeout { after })),
+            _ => answer.await,
+        }
     }
 
     async fn wait(
@@ -188,6 +235,9 @@ impl Pool {
         let counts = &self.0.counts;
         PoolStatus {
             replicas: counts.replicas.load(Relaxed),
+            target: counts.target.load(Relaxed),
+            starting: counts.starting.load(Relaxed),
+            healthy: !counts.unhealthy.load(Relaxed),
             queued: counts.queued.load(Relaxed),
             ongoing: counts.ongoing.load(Relaxed),
             answered: counts.answered.load(Relaxed),

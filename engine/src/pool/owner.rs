@@ -3,75 +3,35 @@
 use super::{
     Counts,
     limits::Limits,
+    quarantine::Quarantine,
     queue::{Next, Queue},
     rate::Rate,
-    replica,
+    replica::Run,
+    scaler::Scaler,
+    staff::{Census, Staff},
+    ticket::{Permit, Report, Ticket},
 };
-use crate::metrics::NodeMetrics;
-use nodes::{Input, Node, NodeError, Value};
+use crate::{metrics::NodeMetrics, resilience::Fingerprint};
+use nodes::{Node, NodeError};
+use schema::PoolSpec;
 use std::{
+    collections::VecDeque,
     mem,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
+use tracing::{debug, info};
 
-/// An item and the way back to its caller.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    input: Input,
-    reply: oneshot::Sender<Result<Value, NodeError>>,
-    entered: Instant,
-}
+/// How many replicas one item alone may break before it is refused.
+const BREAKS: u32 = 2;
 
-impl Ticket {
-    /// A ticket and where its answer arrives.
-    pub(super) fn new(
-        input: Input,
-        entered: Instant,
-    ) -> (Self, oneshot::Receiver<Result<Value, NodeError>>) {
-        let (reply, answer) = oneshot::channel();
-        let ticket = Self {
-            input,
-            reply,
-            entered,
-        };
-        (ticket, answer)
-    }
-
-    pub(super) fn into_parts(self) -> (Input, oneshot::Sender<Result<Value, NodeError>>) {
-        (self.input, self.reply)
-    }
-
-    fn refuse(self, error: NodeError) {
-        // Who has left does not need it.
-        let _ = self.reply.send(Err(error));
-    }
-}
-
-/// The right to a part of a replica; dropping it gives the part back.
-#[derive(Debug)]
-pub(super) struct Permit {
-    freed: mpsc::UnboundedSender<Freed>,
-    part: Freed,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Freed {
-    replica: usize,
-    items: usize,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        // After its owner's end there is nothing to give back to.
-        let _ = self.freed.send(self.part);
-    }
-}
+/// How often the number of replicas is decided.
+const TICK: Duration = Duration::from_millis(100);
 
 #[expect(
     clippy::large_enum_variant,
@@ -79,66 +39,82 @@ impl Drop for Permit {
 )]
 enum Event {
     Arrived(Ticket),
-    Freed(Freed),
+    Reported(Report),
+    /// A replica is ready, or could not be built.
+    Built(Result<Arc<dyn Node>, NodeError>),
     /// A batch has waited for more long enough.
     Waited,
+    /// It is time to think about the number of replicas.
+    Tick,
     /// No handle is left.
     Unused,
     /// The time to finish is over.
     Over,
 }
 
-struct Replica {
-    node: Arc<dyn Node>,
-    ongoing: usize,
-}
-
 /// The owner of a pool.
 pub(super) struct Owner {
     limits: Limits,
-    replicas: Vec<Replica>,
+    staff: Staff,
+    spec: PoolSpec,
+    scaler: Option<Scaler>,
+    /// The next decision, where there is any to make.
+    tick: Option<Instant>,
     queue: Queue<Ticket>,
+    /// Parts of batches whose replica broke. They run by themselves, before the queue.
+    suspects: VecDeque<Vec<Ticket>>,
+    quarantine: Quarantine,
     rate: Rate,
     start: Instant,
     arrivals: mpsc::UnboundedReceiver<Ticket>,
-    freed: mpsc::UnboundedReceiver<Freed>,
-    free: mpsc::UnboundedSender<Freed>,
+    reported: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedSender<Report>,
     running: JoinSet<()>,
     /// When the batch that is being gathered goes off at the latest.
     wake: Option<Instant>,
     /// Set when no handle is left: when to stop whatever still runs.
     end: Option<Instant>,
+    /// How many replicas the load asks for.
+    desired: usize,
     counts: Arc<Counts>,
     metrics: Arc<NodeMetrics>,
 }
 
 impl Owner {
     pub(super) fn new(
-        replicas: Vec<Arc<dyn Node>>,
+        staff: Staff,
+        spec: PoolSpec,
         limits: Limits,
+        metrics: Arc<NodeMetrics>,
         arrivals: mpsc::UnboundedReceiver<Ticket>,
         counts: Arc<Counts>,
-        metrics: Arc<NodeMetrics>,
     ) -> Self {
-        let (free, freed) = mpsc::unbounded_channel();
-        counts.replicas.store(replicas.len(), Relaxed);
-        metrics.replicas.inc_by(replicas.len() as i64);
-        let idle = |node| Replica { node, ongoing: 0 };
-        Self {
+        let (reports, reported) = mpsc::unbounded_channel();
+        let scaler = Scaler::new(&spec.replicas);
+        let mut owner = Self {
             limits,
-            replicas: replicas.into_iter().map(idle).collect(),
+            staff,
+            spec,
+            tick: scaler.as_ref().map(|_| Instant::now() + TICK),
+            scaler,
             queue: Queue::new(),
+            suspects: VecDeque::new(),
+            quarantine: Quarantine::default(),
             rate: Rate::default(),
             start: Instant::now(),
             arrivals,
-            freed,
-            free,
+            reported,
+            reports,
             running: JoinSet::new(),
             wake: None,
             end: None,
+            desired: 0,
             counts,
             metrics,
-        }
+        };
+        owner.desired = owner.staff.wanted();
+        owner.publish();
+        owner
     }
 
     /// Works until no handle is left and everything is answered, or the time to finish is over.
@@ -150,9 +126,13 @@ impl Owner {
     }
 
     fn is_done(&self) -> bool {
-        let idle = self.replicas.iter().all(|replica| replica.ongoing == 0);
-        self.end
-            .is_some_and(|end| end <= Instant::now() || (idle && self.queue.len() == 0))
+        let idle = || self.staff.ongoing() == 0 && self.waiting() == 0;
+        self.end.is_some_and(|end| end <= Instant::now() || idle())
+    }
+
+    /// Items that no replica holds.
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.suspects.iter().map(Vec::len).sum::<usize>()
     }
 
     async fn next(&mut self) -> Event {
@@ -164,11 +144,13 @@ impl Owner {
         };
         tokio::select! {
             biased;
-            Some(freed) = self.freed.recv() => Event::Freed(freed),
+            Some(report) = self.reported.recv() => Event::Reported(report),
+            built = self.staff.built() => Event::Built(built),
             arrived = self.arrivals.recv(), if self.end.is_none() => match arrived {
                 Some(ticket) => Event::Arrived(ticket),
                 None => Event::Unused,
             },
+            () = at(self.tick), if self.tick.is_some() => Event::Tick,
             () = at(self.wake), if self.wake.is_some() => Event::Waited,
             () = at(self.end), if self.end.is_some() => Event::Over,
         }
@@ -177,40 +159,138 @@ impl Owner {
     fn apply(&mut self, event: Event, now: Duration) {
         match event {
             Event::Arrived(ticket) => self.admit(ticket, now),
-            Event::Freed(Freed { replica, items }) => {
-                self.replicas[replica].ongoing -= items;
-                self.rate.done(now, items);
-                self.counts.answered.fetch_add(items as u64, Relaxed);
-                while self.running.try_join_next().is_some() {}
-            }
+            Event::Reported(report) => self.note(report, now),
+            Event::Built(built) => self.receive(built),
+            Event::Tick => self.scale(now),
             Event::Unused => self.end = Some(self.start + now + self.limits.grace),
             Event::Waited | Event::Over => {}
+        }
+        self.staff.settle();
+        if let Some(error) = self.staff.unhealthy() {
+            self.refuse_all(&error);
         }
         self.dispatch(now);
         self.publish();
     }
 
+    /// Takes in a replica. The first after none tells how its node runs, and what items cost.
+    fn receive(&mut self, built: Result<Arc<dyn Node>, NodeError>) {
+        if let (Ok(node), None) = (&built, self.staff.any()) {
+            self.limits = Limits::new(&self.spec, node.running());
+            if self.limits.batch.cost != u64::MAX {
+                self.queue.weigh(|ticket| node.cost(&ticket.input));
+            }
+        }
+        self.staff.receive(built);
+    }
+
+    fn scale(&mut self, now: Duration) {
+        self.tick = Some(self.start + now + TICK);
+        let Some(scaler) = &mut self.scaler else {
+            return;
+        };
+        let (wanted, working) = (self.staff.wanted(), self.staff.census().working);
+        let items = self.queue.len()
+            + self.suspects.iter().map(Vec::len).sum::<usize>()
+            + self.staff.ongoing();
+        self.desired = scaler.tick(now, wanted, working, items);
+        let fits = self.staff.want(self.desired);
+        let got = self.staff.wanted();
+        if got != wanted {
+            info!(node = self.metrics.node, from = wanted, to = got, "scaled");
+        } else if let Err(error) = fits {
+            debug!(node = self.metrics.node, %error, "cannot scale up");
+        }
+    }
+
+    fn note(&mut self, report: Report, now: Duration) {
+        match report {
+            Report::Answered => self.staff.answered(),
+            Report::Freed { replica, items } => {
+                if let Some(replica) = self.staff.get(replica) {
+                    replica.ongoing -= items;
+                }
+                self.rate.done(now, items);
+                while self.running.try_join_next().is_some() {}
+            }
+            Report::Guilty { item, error } => self.quarantine.put(now, item, error),
+            Report::Broke {
+                replica,
+                mut held,
+                error,
+            } => {
+                self.staff.broke(replica, &error);
+                if let Some(part) = held.pop() {
+                    self.suspect(part, error, now);
+                }
+                self.suspects.extend(held.into_iter().rev());
+            }
+        }
+    }
+
+    /// Has the items that a replica broke on run elsewhere, in halves, so that the one that did it
+    /// comes to stand alone. Which half is guilty alternates with one that is not, as halves wait
+    /// their turn: the innocent answer in between.
+    fn suspect(&mut self, mut part: Vec<Ticket>, error: NodeError, now: Duration) {
+        part.retain(|ticket| !ticket.is_abandoned());
+        if part.len() > 1 {
+            let second = part.split_off(part.len() / 2);
+            self.suspects.extend([part, second]);
+            return;
+        }
+        let Some(mut ticket) = part.pop() else { return };
+        ticket.broke += 1;
+        if ticket.broke < BREAKS {
+            self.suspects.push_back(vec![ticket]);
+            return;
+        }
+        if let Some(item) = Fingerprint::of(&ticket.input.arguments) {
+            self.quarantine.put(now, item, error.clone());
+        }
+        self.counts.answered.fetch_add(1, Relaxed);
+        ticket.refuse(error);
+    }
+
     /// Lets an item wait if there is room, or if a replica could take it at once.
     fn admit(&mut self, ticket: Ticket, now: Duration) {
-        let full = |owner: &Self| {
-            owner.queue.len() >= owner.limits.queued && owner.free_replica().is_none()
-        };
-        if full(self) && self.counts.abandoned.swap(0, Relaxed) > 0 {
-            self.queue.remove(|waiting| waiting.reply.is_closed());
+        if let Some(error) = self.in_quarantine(&ticket, now) {
+            return ticket.refuse(error);
         }
-        if full(self) {
+        if self.is_full() && self.counts.abandoned.swap(0, Relaxed) > 0 {
+            self.queue.remove(Ticket::is_abandoned);
+        }
+        if self.is_full() {
             self.metrics.shed_full.inc();
             let retry_after = self.rate.retry_after(now, self.queue.len() + 1);
             return ticket.refuse(NodeError::Full { retry_after });
         }
         let deadline = ticket.input.context.deadline;
         let deadline = deadline.map(|deadline| deadline.saturating_duration_since(self.start));
-        let cost = if self.limits.batch.cost == u64::MAX {
-            1
-        } else {
-            self.replicas[0].node.cost(&ticket.input)
+        let cost = match self.staff.any() {
+            Some(node) if self.limits.batch.cost != u64::MAX => node.cost(&ticket.input),
+            _ => 1,
         };
         self.queue.push(now, deadline, cost, ticket);
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.queue.len() >= self.limits.queued && self.staff.free(&self.limits).is_none()
+    }
+
+    fn in_quarantine(&mut self, ticket: &Ticket, now: Duration) -> Option<NodeError> {
+        if self.quarantine.is_empty() {
+            return None;
+        }
+        let item = Fingerprint::of(&ticket.input.arguments)?;
+        self.quarantine.answer(now, &item)
+    }
+
+    fn refuse_all(&mut self, error: &NodeError) {
+        let suspects = mem::take(&mut self.suspects).into_iter().flatten();
+        let waiting = mem::replace(&mut self.queue, Queue::new()).into_items();
+        for ticket in suspects.chain(waiting) {
+            ticket.refuse(error.clone());
+        }
     }
 
     /// Gives batches to replicas for as long as one is free and something waits.
@@ -221,15 +301,15 @@ impl Owner {
             let after = Instant::now().saturating_duration_since(late.entered);
             late.refuse(NodeError::Timeout { after });
         }
-        while let Some(replica) = self.free_replica() {
+        while self.staff.free(&self.limits).is_some() {
+            if let Some(part) = self.suspects.pop_front() {
+                self.run_batch(part);
+                continue;
+            }
             match self.queue.next(now, self.limits.batch) {
                 Next::Batch { items, waited } => {
-                    let wanted = |ticket: &Ticket| !ticket.reply.is_closed();
-                    let batch: Vec<_> = items.into_iter().filter(wanted).collect();
-                    if !batch.is_empty() {
-                        self.metrics.batch_wait.observe(waited.as_secs_f64());
-                        self.run_batch(replica, batch);
-                    }
+                    self.metrics.batch_wait.observe(waited.as_secs_f64());
+                    self.run_batch(items);
                 }
                 Next::Wait { until } => {
                     self.wake = Some(self.start + until);
@@ -240,19 +320,12 @@ impl Owner {
         }
     }
 
-    /// The replica with the fewest items, if it may take another.
-    fn free_replica(&self) -> Option<usize> {
-        let room = |replica: &Replica| match self.limits.one_at_a_time {
-            true => replica.ongoing == 0,
-            false => replica.ongoing < self.limits.ongoing,
+    /// Gives a batch to the replica that is free, without those who have left.
+    fn run_batch(&mut self, mut batch: Vec<Ticket>) {
+        batch.retain(|ticket| !ticket.is_abandoned());
+        let Some(replica) = self.staff.free(&self.limits).filter(|_| !batch.is_empty()) else {
+            return;
         };
-        let replicas = self.replicas.iter().enumerate();
-        let free = replicas.filter(|(_, replica)| room(replica));
-        free.min_by_key(|(_, replica)| replica.ongoing)
-            .map(|(index, _)| index)
-    }
-
-    fn run_batch(&mut self, replica: usize, batch: Vec<Ticket>) {
         let now = Instant::now();
         for ticket in &batch {
             let waited = now.saturating_duration_since(ticket.entered);
@@ -260,36 +333,64 @@ impl Owner {
         }
         let items = batch.len();
         self.metrics.batch_size.observe(items as f64);
-        let permit = Permit {
-            freed: self.free.clone(),
-            part: Freed { replica, items },
+        replica.ongoing += items;
+        let run = Run {
+            node: Arc::clone(&replica.node),
+            permit: Arc::new(Permit {
+                reports: self.reports.clone(),
+                counts: Arc::clone(&self.counts),
+                replica: replica.id,
+                items,
+            }),
+            lost: replica.lost.clone(),
+            metrics: Arc::clone(&self.metrics),
         };
-        self.replicas[replica].ongoing += items;
-        let node = Arc::clone(&self.replicas[replica].node);
-        self.running
-            .spawn(replica::run(node, batch, permit, Arc::clone(&self.metrics)));
+        self.running.spawn(run.run(batch));
     }
 
-    /// Shows how many items wait and run. The gauges are shared with the pools of other
-    /// generations, so they are moved by the difference.
+    /// Shows what there is.
     fn publish(&self) {
-        let ongoing = self.replicas.iter().map(|replica| replica.ongoing).sum();
-        self.show(self.queue.len(), ongoing);
+        let unhealthy = self.staff.unhealthy().is_some();
+        self.counts.unhealthy.store(unhealthy, Relaxed);
+        let (desired, target) = (self.desired, self.staff.wanted());
+        self.show(
+            (self.waiting(), self.staff.ongoing()),
+            self.staff.census(),
+            (desired, target),
+        );
     }
 
-    fn show(&self, queued: usize, ongoing: usize) {
-        let before = self.counts.queued.swap(queued, Relaxed);
-        self.metrics.queued.inc_by(queued as i64 - before as i64);
-        let before = self.counts.ongoing.swap(ongoing, Relaxed);
-        self.metrics.ongoing.inc_by(ongoing as i64 - before as i64);
+    /// The gauges are shared with the pools of other generations, so they are moved by the
+    /// difference.
+    fn show(
+        &self,
+        (queued, ongoing): (usize, usize),
+        census: Census,
+        (desired, target): (usize, usize),
+    ) {
+        let (counts, metrics) = (&self.counts, &self.metrics);
+        for (count, gauge, value) in [
+            (&counts.queued, &metrics.queued, queued),
+            (&counts.ongoing, &metrics.ongoing, ongoing),
+            (&counts.replicas, &metrics.replicas, census.working),
+            (
+                &counts.starting,
+                &metrics.replicas_starting,
+                census.starting,
+            ),
+            (&counts.leaving, &metrics.replicas_leaving, census.leaving),
+            (&counts.desired, &metrics.autoscale_desired, desired),
+            (&counts.target, &metrics.autoscale_target, target),
+        ] {
+            let before = count.swap(value, Relaxed);
+            gauge.inc_by(value as i64 - before as i64);
+        }
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.show(0, 0);
-        self.metrics.replicas.dec_by(self.replicas.len() as i64);
-        self.counts.replicas.store(0, Relaxed);
+        self.show((0, 0), Census::default(), (0, 0));
         // Items that still wait are answered by the loss of their tickets; runs are aborted.
         self.queue = Queue::new();
         drop(mem::take(&mut self.running));

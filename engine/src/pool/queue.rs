@@ -74,6 +74,18 @@ impl<T> Queue<T> {
         self.items.retain(|_, waiting| !unwanted(&waiting.item));
     }
 
+    /// States anew what each item costs.
+    pub(super) fn weigh(&mut self, cost: impl Fn(&T) -> u64) {
+        for waiting in self.items.values_mut() {
+            waiting.cost = cost(&waiting.item);
+        }
+    }
+
+    /// All items, in their order.
+    pub(super) fn into_items(self) -> impl Iterator<Item = T> {
+        self.items.into_values().map(|waiting| waiting.item)
+    }
+
     /// Takes the items out whose deadline has passed.
     pub(super) fn take_late(&mut self, now: Duration) -> Vec<T> {
         let mut late = Vec::new();

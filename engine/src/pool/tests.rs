@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::metrics::Metrics;
-use nodes::{Arguments, Running, TextSink, text_stream};
+use nodes::{Arguments, Node, Running, TextSink, text_stream};
 use schema::{Batch, Spanned};
 use std::sync::Mutex;
+
+mod failure;
+mod scaling;
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, yield_now},
@@ -49,6 +52,58 @@ impl Node for Scripted {
     }
 }
 
+/// Builds nodes by a closure, which is given the number of the build.
+struct Workshop<F> {
+    builds: AtomicU64,
+    build: F,
+}
+
+impl<F> Catalog for Workshop<F>
+where
+    F: Fn(u64) -> Result<Arc<dyn Node>, NodeError> + Send + Sync,
+{
+    fn build<'a>(&'a self, _: nodes::Order<'a>) -> BoxFuture<'a, Result<Arc<dyn Node>, NodeError>> {
+        let number = self.builds.fetch_add(1, Relaxed);
+        Box::pin(async move { (self.build)(number) })
+    }
+}
+
+/// Any work: the catalogs here do not look at it.
+fn work() -> Work {
+    let source = schema::Source {
+        id: schema::SourceId(0),
+        name: "test.kdl".to_owned(),
+        text: r#"graph g { input { a type=string }; split s { text "{{ input.a }}" }; output { s "{{ s }}" } }"#
+            .to_owned(),
+    };
+    let (document, problems) = schema::parse(&source, &|_| None);
+    assert!(problems.is_empty(), "{problems:?}");
+    document.graphs[0].nodes[0].work.clone()
+}
+
+/// A pool whose nodes are built by a closure.
+async fn started(
+    spec: &PoolSpec,
+    build: impl Fn(u64) -> Result<Arc<dyn Node>, NodeError> + Send + Sync + 'static,
+) -> Pool {
+    let ledger = Ledger::new(crate::load::machine());
+    started_on(&ledger, spec, build).await.unwrap()
+}
+
+/// The same on a machine.
+async fn started_on(
+    ledger: &Ledger,
+    spec: &PoolSpec,
+    build: impl Fn(u64) -> Result<Arc<dyn Node>, NodeError> + Send + Sync + 'static,
+) -> Result<Pool, NodeError> {
+    let catalog = Arc::new(Workshop {
+        builds: AtomicU64::new(0),
+        build,
+    });
+    let metrics = Metrics::new().node("graph", "node");
+    Pool::start(&work(), spec, catalog, ledger, metrics).await
+}
+
 /// A pool of scripted nodes and what its test holds of it.
 struct Stage {
     pool: Pool,
@@ -81,18 +136,20 @@ fn batched(spec: PoolSpec, size: u32, cost: Option<u64>, wait: Duration) -> Pool
 }
 
 /// A pool whose batches start when the test opens the gate.
-fn stage(spec: &PoolSpec, running: Running, script: Script) -> Stage {
+async fn stage(spec: &PoolSpec, running: Running, script: Script) -> Stage {
     let (gate, batches) = (Arc::new(Semaphore::new(0)), Arc::default());
-    let node = Scripted {
-        running,
-        takes: Duration::ZERO,
-        gate: Some(Arc::clone(&gate)),
-        batches: Arc::clone(&batches),
-        script,
+    let (shared_gate, shared_batches) = (Arc::clone(&gate), Arc::clone(&batches));
+    let build = move |_| {
+        Ok(Arc::new(Scripted {
+            running,
+            takes: Duration::ZERO,
+            gate: Some(Arc::clone(&shared_gate)),
+            batches: Arc::clone(&shared_batches),
+            script,
+        }) as Arc<dyn Node>)
     };
-    let metrics = Arc::new(Metrics::new().node("graph", "node"));
     Stage {
-        pool: Pool::of(vec![Arc::new(node)], spec, metrics, Duration::ZERO),
+        pool: started(spec, build).await,
         gate,
         batches,
     }
@@ -135,7 +192,7 @@ fn echo(value: &Value) -> Result<Value, NodeError> {
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded_exactly() {
-    let stage = stage(&spec(5, Some(2)), Running::ManyItems, echo);
+    let stage = stage(&spec(5, Some(2)), Running::ManyItems, echo).await;
     let asked: Vec<_> = (0..7).map(|n| stage.ask(item(n))).collect();
     settle().await;
     let status = stage.pool.status();
@@ -164,7 +221,7 @@ async fn the_queue_is_bounded_exactly() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_none_lets_through_what_a_replica_can_take() {
-    let stage = stage(&spec(0, Some(1)), Running::ManyItems, echo);
+    let stage = stage(&spec(0, Some(1)), Running::ManyItems, echo).await;
     let first = stage.ask(item(1));
     settle().await;
     assert!(matches!(
@@ -178,7 +235,7 @@ async fn a_queue_of_none_lets_through_what_a_replica_can_take() {
 #[tokio::test(start_paused = true)]
 async fn batches_form_when_a_replica_is_free_and_not_before() {
     let spec = batched(spec(99, None), 4, None, Duration::ZERO);
-    let stage = stage(&spec, Running::OneBatch, echo);
+    let stage = stage(&spec, Running::OneBatch, echo).await;
     let mut asked = vec![stage.ask(item(0))];
     settle().await;
     asked.extend((1..=6).map(|n| stage.ask(item(n))));
@@ -197,7 +254,7 @@ async fn batches_form_when_a_replica_is_free_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn batches_are_bounded_by_cost_and_ordered_by_deadline() {
     let spec = batched(spec(99, None), 8, Some(10), Duration::ZERO);
-    let stage = stage(&spec, Running::OneBatch, echo);
+    let stage = stage(&spec, Running::OneBatch, echo).await;
     let mut asked = vec![stage.ask(item(1))];
     settle().await;
     for input in [by(4, 90), by(50, 80), by(6, 20), by(3, 10)] {
@@ -214,7 +271,7 @@ async fn batches_are_bounded_by_cost_and_ordered_by_deadline() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_replica_waits_for_more_no_longer_than_it_may() {
     let spec = batched(spec(99, None), 3, None, Duration::from_millis(5));
-    let stage = stage(&spec, Running::OneBatch, echo);
+    let stage = stage(&spec, Running::OneBatch, echo).await;
     stage.gate.add_permits(9);
     let first = stage.ask(item(1));
     settle().await;
@@ -235,7 +292,7 @@ async fn an_idle_replica_waits_for_more_no_longer_than_it_may() {
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_frees_its_place_and_its_run() {
-    let stage = stage(&spec(2, Some(1)), Running::ManyItems, echo);
+    let stage = stage(&spec(2, Some(1)), Running::ManyItems, echo).await;
     let asked: Vec<_> = (0..3).map(|n| stage.ask(item(n))).collect();
     settle().await;
     assert!(matches!(
@@ -259,7 +316,7 @@ async fn who_leaves_frees_its_place_and_its_run() {
 
 #[tokio::test(start_paused = true)]
 async fn many_that_leave_leave_nothing_behind() {
-    let stage = stage(&spec(64, Some(4)), Running::ManyItems, echo);
+    let stage = stage(&spec(64, Some(4)), Running::ManyItems, echo).await;
     for round in 0..1000 {
         let asked: Vec<_> = (0..20).map(|n| stage.ask(item(round * 20 + n))).collect();
         yield_now().await;
@@ -278,7 +335,7 @@ async fn many_that_leave_leave_nothing_behind() {
 async fn an_item_has_its_time_and_no_more() {
     let mut spec = spec(9, Some(1));
     spec.timeout = Some(spanned(Duration::from_secs(2)));
-    let stage = stage(&spec, Running::ManyItems, echo);
+    let stage = stage(&spec, Running::ManyItems, echo).await;
     let begun = Instant::now();
     let late = stage.pool.answer(item(1)).await.unwrap_err();
     assert!(matches!(late, NodeError::Timeout { after } if after == Duration::from_secs(2)));
@@ -291,7 +348,7 @@ async fn an_item_has_its_time_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_late_never_reaches_a_replica() {
-    let stage = stage(&spec(9, Some(1)), Running::ManyItems, echo);
+    let stage = stage(&spec(9, Some(1)), Running::ManyItems, echo).await;
     let first = stage.ask(item(1));
     let late = stage.ask(by(2, 3));
     let good = stage.ask(by(3, 60));
@@ -308,26 +365,13 @@ async fn what_is_late_never_reaches_a_replica() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_fails_its_items_and_not_the_pool() {
-    let panics: Script = |value| match value.as_integer() {
-        Some(13) => panic!("unlucky"),
-        _ => Ok(value.clone()),
-    };
-    let stage = stage(&spec(9, Some(1)), Running::ManyItems, panics);
-    stage.gate.add_permits(9);
-    let error = stage.pool.answer(item(13)).await.unwrap_err();
-    assert_eq!(error.to_string(), "the node panicked: unlucky");
-    assert!(stage.pool.answer(item(1)).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
 async fn each_item_of_a_batch_has_its_own_answer() {
     let odd: Script = |value| match value.as_integer() {
         Some(n) if n % 2 == 1 => Err(NodeError::invalid("odd")),
         _ => Ok(value.clone()),
     };
     let spec = batched(spec(9, None), 4, None, Duration::from_millis(1));
-    let stage = stage(&spec, Running::OneBatch, odd);
+    let stage = stage(&spec, Running::OneBatch, odd).await;
     stage.gate.add_permits(9);
     let asked: Vec<_> = (0..4).map(|n| stage.ask(item(n))).collect();
     let mut answers = Vec::new();
@@ -346,7 +390,7 @@ async fn a_stream_keeps_its_slot_until_it_is_read() {
         SINKS.lock().unwrap().push(sink);
         Ok(Value::Stream(stream))
     };
-    let stage = stage(&spec(9, Some(1)), Running::ManyItems, streams);
+    let stage = stage(&spec(9, Some(1)), Running::ManyItems, streams).await;
     stage.gate.add_permits(9);
     let first = stage.pool.answer(item(1)).await.unwrap();
     let second = stage.ask(item(2));
@@ -361,8 +405,7 @@ async fn a_stream_keeps_its_slot_until_it_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_handle_drains_the_pool_and_ends_it() {
-    let metrics = Arc::new(Metrics::new().node("graph", "node"));
-    let node = Arc::new(Scripted {
+    let node: Arc<dyn Node> = Arc::new(Scripted {
         running: Running::ManyItems,
         takes: Duration::from_secs(1),
         gate: None,
@@ -370,29 +413,28 @@ async fn the_last_handle_drains_the_pool_and_ends_it() {
         script: echo,
     });
     let watched = Arc::downgrade(&node);
-    let pool = Pool::of(
-        vec![node],
-        &spec(9, Some(1)),
-        Arc::clone(&metrics),
-        Duration::ZERO,
-    );
+    let node = Mutex::new(Some(node));
+    let build = move |_| Ok(node.lock().unwrap().take().unwrap());
+    let pool = started(&spec(9, Some(1)), build).await;
+    let replicas = pool.metrics().replicas.clone();
     let (mut first, mut second) = (pool.clone(), pool.clone());
     let answers = [
         tower::Service::call(&mut first, item(1)),
         tower::Service::call(&mut second, item(2)),
     ];
+    assert_eq!(replicas.get(), 1);
     drop((first, second, pool));
     for answer in answers {
         assert!(answer.await.is_ok());
     }
     settle().await;
     assert!(watched.upgrade().is_none(), "the replica is gone");
-    assert_eq!(metrics.replicas.get(), 0);
+    assert_eq!(replicas.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_end_is_ended() {
-    let stage = stage(&spec(9, Some(1)), Running::ManyItems, echo);
+    let stage = stage(&spec(9, Some(1)), Running::ManyItems, echo).await;
     let pool = stage.pool.clone();
     let waiting = Ticket::new(item(1), Instant::now());
     pool.0.items.send(waiting.0).unwrap();

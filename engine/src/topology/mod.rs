@@ -10,7 +10,7 @@ pub use unbuilt::unbuilt;
 use crate::{
     execute::Prepared,
     metrics::{GraphMetrics, Metrics},
-    pool::{Pool, PoolStatus},
+    pool::{Ledger, Pool, PoolStatus},
 };
 use bytes::Bytes;
 use futures::future::join_all;
@@ -90,7 +90,7 @@ impl Topology {
     pub async fn start(
         generation: u64,
         program: Arc<Program>,
-        catalog: &dyn Catalog,
+        catalog: Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         Self::begin(generation, program, None, catalog, metrics).await
@@ -123,6 +123,9 @@ impl Topology {
             let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
             Served::start(graph, kept.unwrap_or_default(), catalog, metrics)
         });
+        let ledger = Ledger::new(crate::load::machine());
+        let graphs = program.graphs().iter();
+        let started = graphs.map(|graph| Served::start(graph, &catalog, &ledger, metrics));
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
             match result {
@@ -189,6 +192,18 @@ impl Topology {
         &self.openapi
     }
 
+    /// The nodes that cannot answer at the moment, as `graph.node`.
+    pub fn unhealthy(&self) -> Vec<String> {
+        let pools = self
+            .graphs
+            .iter()
+            .flat_map(|served| served.prepared.pools());
+        let unhealthy = pools.filter(|(_, pool)| !pool.status().healthy);
+        unhealthy
+            .map(|(_, pool)| pool.metrics().node.clone())
+            .collect()
+    }
+
     /// What is running at the moment.
     pub fn status(&self) -> Status<'_> {
         Status {
@@ -208,6 +223,8 @@ impl Served {
         graph: &Arc<Graph>,
         mut kept: HashMap<NodeIx, Pool>,
         catalog: &dyn Catalog,
+        catalog: &Arc<dyn Catalog>,
+        ledger: &Ledger,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
@@ -226,7 +243,8 @@ impl Served {
                 return Ok(kept);
             }
             let metrics = metrics.node(id, name);
-            let pool = Pool::start(work, &node.decl.pool, catalog, metrics).await;
+            let pool =
+                Pool::start(work, &node.decl.pool, Arc::clone(catalog), ledger, metrics).await;
             pool.map(Some).map_err(|reason| error(name, reason))
         });
         let (mut ready, mut errors) = (Vec::new(), Vec::new());

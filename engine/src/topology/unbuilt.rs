@@ -45,28 +45,16 @@ fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
 
 /// `place` is where the node is named, for options whose own place is not known.
 fn of_pool(pool: &PoolSpec, place: Span) -> Vec<Diagnostic> {
-    let replicas = &pool.replicas;
-    let scales = replicas.max.value != replicas.min.value;
     let options = [
-        ("retry", pool.retry.as_ref().map(|option| option.span)),
-        ("breaker", pool.breaker.as_ref().map(|option| option.span)),
-        ("hedge", pool.hedge.as_ref().map(|option| option.span)),
-        ("cache", pool.cache.as_ref().map(|option| option.span)),
         ("recycle", pool.recycle.as_ref().map(|option| option.span)),
         (
             "health-check-period",
             pool.health_check_period.as_ref().map(|option| option.span),
         ),
         (
-            "replicas min=0",
-            (replicas.min.value == 0).then_some(replicas.min.span),
-        ),
-        ("replicas max", scales.then_some(replicas.max.span)),
-        (
             "resources gpu",
             (pool.resources.gpu != 0.0).then_some(place),
         ),
-        ("resources memory", pool.resources.memory.map(|_| place)),
     ];
     let given = options.into_iter();
     given

@@ -52,7 +52,7 @@ struct Server {
 async fn serving(file: &str) -> Server {
     let catalog = Scripted::default();
     let metrics = Arc::new(Metrics::new());
-    let topology = Topology::start(1, program(file), &catalog, &metrics)
+    let topology = Topology::start(1, program(file), catalog.shared(), &metrics)
         .await
         .unwrap();
     let front = Front::new(topology, metrics).with_body_timeout(Duration::from_millis(300));
@@ -931,7 +931,7 @@ async fn the_engine_says_what_it_serves() {
     post(server.public, "/deep/ask", "", r#"{"prompt": "a b"}"#).await;
     let status = body(get(server.admin, "/status").await);
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    expect![[r#"[{"node":"answer","kind":"generate","pool":{"replicas":1,"queued":0,"ongoing":0,"answered":1,"startup_ms":0}}]"#]].assert_eq(&serde_json::to_string(&status["graphs"][1]["nodes"]).unwrap());
+    expect![[r#"[{"node":"answer","kind":"generate","pool":{"replicas":1,"target":1,"starting":0,"healthy":true,"queued":0,"ongoing":0,"answered":1,"startup_ms":0}}]"#]].assert_eq(&serde_json::to_string(&status["graphs"][1]["nodes"]).unwrap());
     let metrics = get(server.admin, "/metrics").await;
     for line in [
         r#"engine_requests_total{graph="ask",code="200"} 1"#,

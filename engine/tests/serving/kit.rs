@@ -32,7 +32,7 @@ pub(crate) fn program(text: &str) -> Arc<Program> {
 
 /// A running program.
 pub(crate) async fn start(text: &str, catalog: &Scripted) -> Topology {
-    Topology::start(1, program(text), catalog, &Metrics::new())
+    Topology::start(1, program(text), catalog.shared(), &Metrics::new())
         .await
         .unwrap()
 }
@@ -61,7 +61,7 @@ pub(crate) async fn ask(topology: &Topology, request: Request) -> String {
 /// `sleep MILLISECONDS TEXT` waits first, `fail TEXT`, `down TEXT` and `panic` do that, `hang`
 /// never answers. Other texts are answered: `embed` by a vector of their length, `generate` word
 /// by word, `search` by numbered documents.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Scripted {
     pub(crate) seen: Arc<Seen>,
 }
@@ -77,6 +77,13 @@ pub(crate) struct Seen {
     pub(crate) dropped: AtomicUsize,
     /// Every text, as it came.
     pub(crate) texts: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    /// The same for a topology to keep.
+    pub(crate) fn shared(&self) -> Arc<dyn Catalog> {
+        Arc::new(self.clone())
+    }
 }
 
 impl Catalog for Scripted {

@@ -5,4 +5,5 @@
 
 mod http;
 mod kit;
+mod pools;
 mod walk;

@@ -348,7 +348,7 @@ async fn every_node_that_cannot_start_is_named() {
         }"#;
     let program = crate::kit::program(&format!("{MODEL}{graph}"));
     let metrics = engine::metrics::Metrics::new();
-    let errors = Topology::start(1, program, &Scripted::default(), &metrics)
+    let errors = Topology::start(1, program, Scripted::default().shared(), &metrics)
         .await
         .unwrap_err();
     let merge = r#"

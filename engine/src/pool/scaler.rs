@@ -1,0 +1,46 @@
+//! Asks at every tick how many replicas there should be. Pure: time is an argument.
+
+use crate::scale::{Average, Load, ScaleMemory, decide};
+use schema::Replicas;
+use std::time::Duration;
+
+/// What one pool's decisions need.
+#[derive(Debug)]
+pub(super) struct Scaler {
+    spec: Replicas,
+    memory: ScaleMemory,
+    average: Average,
+}
+
+impl Scaler {
+    /// For a pool whose number of replicas may change; none for another.
+    pub(super) fn new(spec: &Replicas) -> Option<Self> {
+        (spec.min.value != spec.max.value).then(|| Self {
+            memory: ScaleMemory::new(spec.policy),
+            average: Average::new(spec.look_back),
+            spec: spec.clone(),
+        })
+    }
+
+    /// How many replicas there should be, where `wanted` are wanted, `working` work, and `items`
+    /// wait or run.
+    pub(super) fn tick(
+        &mut self,
+        now: Duration,
+        wanted: usize,
+        working: usize,
+        items: usize,
+    ) -> usize {
+        let average = self.average.see(now, items as f64);
+        let load = Load {
+            running: working as u32,
+            target: wanted as u32,
+            // What comes when nothing runs should not have to come for a while first.
+            total: if wanted == 0 { items as f64 } else { average },
+        };
+        let memory = std::mem::replace(&mut self.memory, ScaleMemory::new(self.spec.policy));
+        let (target, memory) = decide(&self.spec, memory, load, now);
+        self.memory = memory;
+        target as usize
+    }
+}

@@ -1,0 +1,226 @@
+//! What is done around a call of a pool: cache, hedge, retry and breaker, in this order from
+//! outside, each only where the file asks for it.
+//!
+//! Every try has the whole of the node's `timeout`; the request's deadline bounds all of them.
+
+use super::{
+    Cache,
+    breaker::{Admission, Breaker, Ended},
+    budget::Budget,
+    latency::Percentile,
+    retry,
+};
+use crate::metrics::NodeMetrics;
+use futures::future::BoxFuture;
+use nodes::{Input, NodeError, Value};
+use schema::{PoolSpec, Retry};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// One try of an item. A trait object, because the measures are for the few nodes that ask for
+/// them, and a try costs much more than a box.
+pub type Ask<'f, 'a> = &'f (dyn Fn(Input) -> BoxFuture<'a, Result<Value, NodeError>> + Sync + 'f);
+
+/// The measures that a node's file asks for, with their state.
+#[derive(Debug)]
+pub struct Care {
+    cache: Option<Cache>,
+    hedge: Option<Hedge>,
+    retry: Option<(Retry, Mutex<Budget>)>,
+    breaker: Option<Mutex<Breaker>>,
+    start: Instant,
+    metrics: Arc<NodeMetrics>,
+}
+
+#[derive(Debug)]
+struct Hedge {
+    usual: Mutex<Percentile>,
+    budget: Mutex<Budget>,
+}
+
+impl Care {
+    /// The measures of a node; none if the file asks for none.
+    pub fn new(spec: &PoolSpec, metrics: Arc<NodeMetrics>) -> Option<Self> {
+        let care = Self {
+            cache: spec.cache.as_ref().map(|cache| Cache::new(&cache.value)),
+            hedge: spec.hedge.as_ref().map(|hedge| Hedge {
+                usual: Mutex::new(Percentile::new(hedge.value.percentile)),
+                budget: Mutex::default(),
+            }),
+            retry: spec
+                .retry
+                .as_ref()
+                .map(|retry| (retry.value.clone(), Mutex::default())),
+            breaker: spec
+                .breaker
+                .as_ref()
+                .map(|breaker| Mutex::new(Breaker::new(breaker.value.clone()))),
+            start: Instant::now(),
+            metrics,
+        };
+        let any = care.cache.is_some()
+            || care.hedge.is_some()
+            || care.retry.is_some()
+            || care.breaker.is_some();
+        any.then_some(care)
+    }
+
+    /// Has an item answered by `ask`, which may be called several times.
+    ///
+    /// # Errors
+    /// That of the last try, or [`NodeError::Unavailable`] if the breaker is open.
+    pub async fn answer(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
+        let Some(cache) = &self.cache else {
+            return self.hedged(input, ask).await;
+        };
+        let hedged = async |input| self.hedged(input, ask).await;
+        let (answer, hit) = cache.answer(input, hedged).await;
+        match hit {
+            true => self.metrics.cache_hits.inc(),
+            false => self.metrics.cache_misses.inc(),
+        };
+        answer
+    }
+
+    /// Sends an item a second time if it takes longer than usual; the first answer wins.
+    async fn hedged(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
+        let Some(hedge) = &self.hedge else {
+            return self.retried(input, ask).await;
+        };
+        let begun = Instant::now();
+        lock(&hedge.budget).pay_in();
+        let usual = lock(&hedge.usual).get();
+        let answer = match usual {
+            Some(usual) => self.raced(hedge, input, usual, ask).await,
+            None => self.retried(input, ask).await,
+        };
+        if answer.is_ok() {
+            lock(&hedge.usual).see(begun.elapsed());
+        }
+        answer
+    }
+
+    async fn raced(
+        &self,
+        hedge: &Hedge,
+        input: Input,
+        usual: Duration,
+        ask: Ask<'_, '_>,
+    ) -> Result<Value, NodeError> {
+        let mut first = pin!(self.retried(input.clone(), ask));
+        tokio::select! {
+            biased;
+            answer = &mut first => return answer,
+            () = sleep(usual) => {}
+        }
+        if !lock(&hedge.budget).take(self.start.elapsed()) {
+            return first.await;
+        }
+        self.metrics.hedges.inc();
+        let mut second = pin!(self.retried(input, ask));
+        // An error wins only if the other try fails too.
+        tokio::select! {
+            biased;
+            answer = &mut first => match answer {
+                Ok(answer) => Ok(answer),
+                Err(error) => second.await.or(Err(error)),
+            },
+            answer = &mut second => match answer {
+                Ok(answer) => Ok(answer),
+                Err(_) => first.await,
+            },
+        }
+    }
+
+    /// Tries again where the failure is worth it.
+    async fn retried(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
+        let Some((spec, budget)) = &self.retry else {
+            return self.guarded(input, ask).await;
+        };
+        lock(budget).pay_in();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.guarded(input.clone(), ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let pause = retry::pause(spec, tries, &error, chance());
+            let in_time = |pause: &Duration| {
+                let deadline = input.context.deadline;
+                deadline.is_none_or(|deadline| Instant::now() + *pause < deadline)
+            };
+            let Some(pause) = pause.filter(in_time) else {
+                return Err(error);
+            };
+            if !lock(budget).take(self.start.elapsed()) {
+                return Err(error);
+            }
+            self.metrics.retries.inc();
+            sleep(pause).await;
+        }
+    }
+
+    /// Leaves the node alone while the breaker is open.
+    async fn guarded(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
+        let Some(breaker) = &self.breaker else {
+            return ask(input).await;
+        };
+        if let Admission::Refused { retry_after } = lock(breaker).admit(self.start.elapsed()) {
+            self.metrics.shed_breaker.inc();
+            return Err(NodeError::Unavailable {
+                reason: format!(
+                    "the node has failed too often and is left alone for another {retry_after:.1?}"
+                ),
+            });
+        }
+        let mut trial = Trial {
+            breaker,
+            start: self.start,
+            ended: Ended::Unknown,
+        };
+        let answer = ask(input).await;
+        trial.ended = match &answer {
+            Ok(_) | Err(NodeError::Invalid { .. } | NodeError::NotFound { .. }) => Ended::Well,
+            // It says how much is asked, not how the node is.
+            Err(NodeError::Full { .. }) => Ended::Unknown,
+            Err(
+                NodeError::Unavailable { .. }
+                | NodeError::Timeout { .. }
+                | NodeError::Failed { .. },
+            ) => Ended::Badly,
+        };
+        answer
+    }
+}
+
+/// An item that a breaker let through; tells it how it ended, also if the caller leaves.
+struct Trial<'a> {
+    breaker: &'a Mutex<Breaker>,
+    start: Instant,
+    ended: Ended,
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        lock(self.breaker).record(self.start.elapsed(), self.ended);
+    }
+}
+
+/// The locks here are held for a few instructions, none of which leaves half a change behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number from 0 to 1, by the chance with which the standard library seeds its maps.
+fn chance() -> f64 {
+    RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests;
