@@ -18,7 +18,7 @@ use graphs::{
     Plan, Program,
     plan::{Capacity, Handover, Step},
 };
-use nodes::{StandardCatalog, source::Fetcher};
+use nodes::{Catalog, StandardCatalog, source::Fetcher};
 use schema::{Diagnostic, Sources};
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -56,7 +56,7 @@ pub struct Supervisor {
     front: Arc<Front>,
     control: Arc<Control>,
     orders: mpsc::Receiver<Ordered>,
-    catalog: StandardCatalog,
+    catalog: Arc<StandardCatalog>,
     fetcher: Arc<Fetcher>,
     bars: Bars,
     watch: Watch,
@@ -81,7 +81,7 @@ impl Supervisor {
         settings: Settings,
         front: Arc<Front>,
         (control, orders): (Arc<Control>, mpsc::Receiver<Ordered>),
-        (catalog, fetcher): (StandardCatalog, Arc<Fetcher>),
+        (catalog, fetcher): (Arc<StandardCatalog>, Arc<Fetcher>),
         sources: &Sources,
     ) -> Self {
         let topology = front.topology();
@@ -238,13 +238,13 @@ impl Supervisor {
         }
         self.refuse(&plan, &program)?;
         let base_dir = facts::base_dir(&self.settings.file);
-        let catalog = StandardCatalog::new(
+        let catalog = Arc::new(StandardCatalog::new(
             program.models(),
             program.indexes(),
             &base_dir,
             &self.fetcher,
             Some(&self.catalog),
-        );
+        ));
         startup::build_indexes(&catalog, &self.bars)
             .await
             .map_err(texts)?;
@@ -252,7 +252,7 @@ impl Supervisor {
             self.next,
             Arc::clone(&program),
             (&plan, &running),
-            &catalog,
+            Arc::clone(&catalog) as Arc<dyn Catalog>,
             self.front.metrics(),
         );
         let next = next

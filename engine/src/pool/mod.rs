@@ -1,13 +1,9 @@
 //! The replicas of one node behind a queue: what is asked of a node goes through its [`Pool`].
 //!
 //! A pool is owned by one task (`owner`), which holds the queue and the replicas; handles send it
-//! items and wait. A batch is formed when a replica is free and not before. The number of replicas
-//! is fixed, and the queue knows deadlines only: scaling, restarts, grouping, retries, breakers,
-//! hedging and caches are not here yet.
-//! A pool is owned by one task ([`owner`]) which holds the queue and the replicas; handles send it
 //! items and wait. A batch is formed when a replica is free and not before. A replica that breaks is
-//! built again, and what it held is run by another; their number follows the load. The queue knows deadlines only: it does not
-//! group items.
+//! built again, and what it held is run by another; their number follows the load. The queue knows
+//! deadlines only: it does not group items.
 
 mod ledger;
 mod limits;

@@ -93,7 +93,7 @@ impl Topology {
         catalog: Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
-        Self::begin(generation, program, None, catalog, metrics).await
+        Self::begin(generation, program, None, &catalog, metrics).await
     }
 
     /// Does what a plan says: takes over the pools of nodes that go on, starts all others at once,
@@ -105,27 +105,25 @@ impl Topology {
         generation: u64,
         program: Arc<Program>,
         (plan, before): (&Plan, &Topology),
-        catalog: &dyn Catalog,
+        catalog: Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
-        Self::begin(generation, program, Some((plan, before)), catalog, metrics).await
+        Self::begin(generation, program, Some((plan, before)), &catalog, metrics).await
     }
 
     async fn begin(
         generation: u64,
         program: Arc<Program>,
         after: Option<(&Plan, &Topology)>,
-        catalog: &dyn Catalog,
+        catalog: &Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
+        let ledger = Ledger::new(crate::load::machine());
         let graphs = program.graphs().iter().enumerate();
         let started = graphs.map(|(index, graph)| {
             let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
-            Served::start(graph, kept.unwrap_or_default(), catalog, metrics)
+            Served::start(graph, kept.unwrap_or_default(), (catalog, &ledger), metrics)
         });
-        let ledger = Ledger::new(crate::load::machine());
-        let graphs = program.graphs().iter();
-        let started = graphs.map(|graph| Served::start(graph, &catalog, &ledger, metrics));
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
             match result {
@@ -222,9 +220,7 @@ impl Served {
     async fn start(
         graph: &Arc<Graph>,
         mut kept: HashMap<NodeIx, Pool>,
-        catalog: &dyn Catalog,
-        catalog: &Arc<dyn Catalog>,
-        ledger: &Ledger,
+        (catalog, ledger): (&Arc<dyn Catalog>, &Ledger),
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
