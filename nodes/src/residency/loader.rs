@@ -16,7 +16,7 @@ pub trait Loader<T>: Send + Sync + 'static {
     /// [`NodeError::NotFound`] if nothing is; what stands in the way otherwise.
     fn stamp(&self, name: &str) -> Result<String, NodeError>;
 
-    /// Reads what is there under a name, which [`check_name`] has allowed.
+    /// Reads what is there under a name, which [`check_name`](super::check_name) has allowed.
     ///
     /// # Errors
     /// [`NodeError::NotFound`] if nothing is; what stands in the way otherwise.
