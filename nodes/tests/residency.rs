@@ -160,7 +160,7 @@ fn line(residency: &Residency<String>, name: &str) -> Listed {
 
 /// Waits for other tasks and threads. No paused time passes: it would not while a load is held up.
 async fn until(what: impl Fn() -> bool) {
-    for _ in 0..10_000 {
+    for _ in 0..60_000 {
         if what() {
             return;
         }
@@ -413,6 +413,24 @@ async fn what_is_pinned_stays() {
     visit(&residency, "e").await;
     assert_eq!(held(&residency).await, "b c e");
     assert!(residency.pin("none").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_that_does_not_fit_leaves_nothing_behind() {
+    let script = Script::new();
+    script.put("a", 60, "1");
+    script.put("b", 50, "1");
+    let residency = residency(&script);
+    residency.pin("a").await.unwrap();
+    let b = residency.get("b").await.unwrap();
+    assert!(residency.pin("b").await.is_err());
+    settle(&residency).await;
+    assert_eq!(residency.snapshot().leases, 1);
+    drop(b);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(held(&residency).await, "a");
+    let snapshot = residency.snapshot();
+    assert_eq!((snapshot.leases, snapshot.bytes), (0, 60));
 }
 
 #[tokio::test(start_paused = true)]

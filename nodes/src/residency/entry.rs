@@ -3,7 +3,7 @@
 use super::{decide::Held, loader::Loaded};
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,8 +13,6 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) name: Arc<str>,
-    /// Every reference but this one is a lease.
-    pub(super) value: Arc<T>,
     pub(super) bytes: u64,
     pub(super) generation: String,
     pub(super) loaded_at: Duration,
@@ -25,6 +23,10 @@ pub(super) struct Entry<T> {
     pub(super) settled: AtomicBool,
     /// Its files are being looked at.
     pub(super) checking: AtomicBool,
+    /// Every reference but this one is a lease. Taken out when it goes, because the map may keep the
+    /// entry itself for as long as it likes.
+    value: Mutex<Option<Arc<T>>>,
+    weak: Weak<T>,
     stamp: Mutex<String>,
     /// When its files were last looked at, in microseconds since the start.
     checked_at: AtomicU64,
@@ -53,7 +55,6 @@ impl<T> Entry<T> {
     ) -> Self {
         Self {
             name,
-            value,
             bytes,
             generation,
             loaded_at: now,
@@ -62,14 +63,31 @@ impl<T> Entry<T> {
             pinned: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             checking: AtomicBool::new(false),
+            weak: Arc::downgrade(&value),
+            value: Mutex::new(Some(value)),
             stamp: Mutex::new(stamp),
             checked_at: AtomicU64::new(micros(now)),
         }
     }
 
-    /// How many hold it.
+    /// A lease; none once it went.
+    pub(super) fn lease(&self) -> Option<Arc<T>> {
+        self.value().clone()
+    }
+
+    /// Drops what is held here, so that leases alone keep it.
+    pub(super) fn let_go(&self) {
+        *self.value() = None;
+    }
+
+    /// How many have a lease.
     pub(super) fn leases(&self) -> usize {
-        Arc::strong_count(&self.value) - 1
+        let own = usize::from(self.value().is_some());
+        self.weak.strong_count().saturating_sub(own)
+    }
+
+    fn value(&self) -> MutexGuard<'_, Option<Arc<T>>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn held(&self, now: Duration) -> Held {
@@ -119,7 +137,7 @@ impl<T> Lingering<T> {
         Self {
             name: Arc::clone(&entry.name),
             bytes: entry.bytes,
-            value: Arc::downgrade(&entry.value),
+            value: Weak::clone(&entry.weak),
             generation: entry.generation.clone(),
             stamp: entry.stamp(),
             current,

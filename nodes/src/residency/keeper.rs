@@ -105,11 +105,9 @@ impl<T: Send + Sync + 'static> Keeper<'_, T> {
             .held
             .insert(Arc::clone(&new.name), Arc::clone(&new))
             .await;
-        self.shared.held.run_pending_tasks().await;
         self.shared.linger(&old, false);
         self.shared.counts.replacements.fetch_add(1, Relaxed);
         tracing::info!(adapter = %new.name, "an adapter's files changed; new requests use them");
-        drop(old);
         self.settle(new).await;
     }
 
@@ -134,11 +132,8 @@ impl<T: Send + Sync + 'static> Keeper<'_, T> {
                     name: name.to_owned(),
                 };
                 let entry = entry.ok_or_else(gone)?;
-                self.shared
-                    .held
-                    .insert(Arc::clone(&entry.name), Arc::clone(&entry))
-                    .await;
-                entry
+                let place = self.shared.held.entry(Arc::clone(&entry.name));
+                place.or_insert(entry).await.into_value()
             }
         };
         let others = self.others(&entry);
@@ -148,6 +143,7 @@ impl<T: Send + Sync + 'static> Keeper<'_, T> {
         });
         let bounds = &self.shared.policy.bounds;
         if count > bounds.max_loaded || bytes > bounds.max_bytes {
+            self.settle(entry).await;
             return Err(NodeError::invalid(format!(
                 "adapter {name:?} cannot be pinned: {count} pinned adapters would take {}, and \
                  max-loaded is {}, max-bytes {}",
@@ -185,8 +181,6 @@ impl<T: Send + Sync + 'static> Keeper<'_, T> {
 
     async fn let_go(&self, entry: &Entry<T>, current: bool) {
         self.shared.held.invalidate(&entry.name).await;
-        // Else its memory would stay until the map finds time.
-        self.shared.held.run_pending_tasks().await;
         self.shared.linger(entry, current);
         tracing::debug!(adapter = %entry.name, bytes = entry.bytes, "let go of an adapter");
     }

@@ -135,7 +135,7 @@ impl<T: Send + Sync + 'static> Residency<T> {
     /// What is held under a name; this counts as no use of it.
     pub async fn peek(&self, name: &str) -> Option<Arc<T>> {
         let entry = self.shared.held.get(name).await?;
-        Some(Arc::clone(&entry.value))
+        entry.lease()
     }
 
     /// Begins to load what a request will need. An error shows when it is asked for.
@@ -207,7 +207,9 @@ impl<T: Send + Sync + 'static> Residency<T> {
             self.shared.touch(&entry);
             entry.hits.fetch_add(1, Relaxed);
             self.check_files(&entry);
-            return Ok(Some(Arc::clone(&entry.value)));
+            if let Some(value) = entry.lease() {
+                return Ok(Some(value));
+            }
         }
         match self.shared.refused.get(name).await {
             Some(refusal) if refusal.until > self.shared.now() => Err(refusal.error),
@@ -220,15 +222,19 @@ impl<T: Send + Sync + 'static> Residency<T> {
         let (this, name) = (self.clone(), Arc::<str>::from(name));
         let task = self.runtime.spawn(async move {
             let shared = &this.shared;
-            let bring = Arc::clone(shared).bring(Arc::clone(&name));
-            let entry = match shared.held.try_get_with(name, bring).await {
-                Ok(entry) => entry,
-                Err(error) => return Err(NodeError::clone(&error)),
-            };
-            shared.touch(&entry);
-            let value = Arc::clone(&entry.value);
-            this.order(Order::Settle(entry)).await;
-            Ok(value)
+            loop {
+                let bring = Arc::clone(shared).bring(Arc::clone(&name));
+                let entry = match shared.held.try_get_with(Arc::clone(&name), bring).await {
+                    Ok(entry) => entry,
+                    Err(error) => return Err(NodeError::clone(&error)),
+                };
+                shared.touch(&entry);
+                // None if it went again before this one of many who waited for it came to its turn.
+                if let Some(value) = entry.lease() {
+                    this.order(Order::Settle(entry)).await;
+                    return Ok(value);
+                }
+            }
         });
         match task.await {
             Ok(result) => result,

@@ -150,7 +150,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
         Some(entry)
     }
 
+    /// Notes one that is out of the map: only leases keep it from now on.
     pub(super) fn linger(&self, entry: &Entry<T>, current: bool) {
+        entry.let_go();
         self.lingering().push(Lingering::new(entry, current));
     }
 
