@@ -122,13 +122,14 @@ pub(super) unsafe fn attend<S: Simd>(
 /// The queries are there.
 #[inline(always)]
 unsafe fn turn(head: Head<'_>, to: &mut [f32]) {
-    to.fill(0.0);
-    for query in 0..head.seen.len() {
-        for i in 0..head.dim {
+    let count = head.seen.len();
+    // Value by value and not query by query: the first round fetches all rows into the cache at once.
+    for (i, to) in to.chunks_exact_mut(QUERIES).enumerate() {
+        for (query, to) in to[..count].iter_mut().enumerate() {
             // SAFETY: as the caller says.
-            let value = unsafe { *head.queries.first.add(query * head.queries.pitch + i) };
-            to[i * QUERIES + query] = value * head.scale;
+            *to = unsafe { *head.queries.first.add(query * head.queries.pitch + i) } * head.scale;
         }
+        to[count..].fill(0.0);
     }
 }
 
