@@ -360,7 +360,7 @@ async fn every_node_that_cannot_start_is_named() {
             output { m "{{ m }}" }
         }"#;
     let program = crate::kit::program(merge);
-    let more = Topology::start(1, program, &Scripted::default(), &metrics).await;
+    let more = Topology::start(1, program, Scripted::default().shared(), &metrics).await;
     let errors = errors.into_iter().chain(more.unwrap_err());
     let lines: Vec<_> = errors.map(|error| error.to_string()).collect();
     expect![[r#"
