@@ -60,7 +60,7 @@ impl Bench {
             return runtime.block_on(self.measure(plan));
         }
         let file = PathBuf::from(&self.target);
-        let program = terminal::load(&file, facts::gather(&file))?.program;
+        let program = terminal::load_to_run(&file)?.program;
         runtime.block_on(self.serve_and_measure(file, program, plan))
     }
 

@@ -8,10 +8,9 @@ use engine::{
     metrics::Metrics,
     progress::Bars,
     reload::Control,
-    report,
     startup::{self, StartupError},
     supervisor::{Settings, Supervisor},
-    topology::{Topology, unbuilt},
+    topology::Topology,
 };
 use graphs::Program;
 use nodes::StandardCatalog;
@@ -104,15 +103,7 @@ pub fn runtime(workers: usize) -> Result<Runtime, Failure> {
 impl Run {
     pub fn execute(self) -> Result<(), Failure> {
         let human = self.log.start()?;
-        let loaded = terminal::load(&self.file, facts::gather(&self.file))?;
-        let missing = unbuilt(&loaded.program);
-        if !missing.is_empty() {
-            eprint!(
-                "{}",
-                report::human(&missing, &loaded.sources, terminal::style())
-            );
-            return Err(Failure::invalid_file(report::summary(&missing)));
-        }
+        let loaded = terminal::load_to_run(&self.file)?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let program = Arc::new(loaded.program);
         let sources = loaded.sources;

@@ -2,8 +2,10 @@
 
 use super::Failure;
 use engine::{
+    facts,
     load::{self, Loaded, Rejected},
     report::{self, Style},
+    topology::unbuilt,
 };
 use graphs::Facts;
 use schema::Document;
@@ -37,6 +39,17 @@ pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loade
             )))
         }
     }
+}
+
+/// Loads a file that is to be run: what it asks for and is not built yet is refused too.
+pub fn load_to_run(path: &Path) -> Result<Loaded, Failure> {
+    let loaded = load(path, facts::gather(path))?;
+    let missing = unbuilt(&loaded.program);
+    if missing.is_empty() {
+        return Ok(loaded);
+    }
+    eprint!("{}", report::human(&missing, &loaded.sources, style()));
+    Err(Failure::invalid_file(report::summary(&missing)))
 }
 
 /// Draws all problems on standard error.
