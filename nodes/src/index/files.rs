@@ -206,14 +206,27 @@ impl Files {
     }
 }
 
-/// Takes the writer's lock, which goes when the file is closed, by whatever end of the process.
-pub(super) fn lock(folder: &Path) -> Result<File, IndexError> {
+/// The right to write: goes when it is dropped, and with the process by whatever end.
+pub(super) struct WriterLock(File);
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is being started at this moment holds
+        // a copy of it until it executes, and with it the lock.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "did not give a writer's lock back");
+        }
+    }
+}
+
+/// Takes the writer's lock.
+pub(super) fn lock(folder: &Path) -> Result<WriterLock, IndexError> {
     let path = folder.join(LOCK);
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(IndexError::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(WriterLock(file)),
         Err(TryLockError::WouldBlock) => Err(IndexError::Locked {
             path: folder.to_owned(),
         }),
@@ -282,4 +295,24 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, IndexError> {
 fn is_log(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     name.starts_with("vectors-") && name.ends_with(".log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a child process holds between its fork and its execution.
+    #[test]
+    fn a_copy_of_the_file_does_not_hold_the_lock() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let copy = held.0.try_clone().unwrap();
+        assert!(matches!(
+            lock(folder.path()),
+            Err(IndexError::Locked { .. })
+        ));
+        drop(held);
+        lock(folder.path()).unwrap();
+        drop(copy);
+    }
 }

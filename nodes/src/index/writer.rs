@@ -2,15 +2,15 @@
 
 use super::{
     IndexError, Record, Shared,
-    files::{self, State},
+    files::{self, State, WriterLock},
     filter,
     log::{Committed, LogWriter, sync_folder},
     record,
     snapshot::Snapshot,
     vectors::Vectors,
 };
-use std::{fs::File, sync::Arc};
-use tantivy::{IndexWriter, TantivyDocument, Term, indexer::LogMergePolicy};
+use std::{sync::Arc, thread, time::Duration};
+use tantivy::{IndexWriter, TantivyDocument, TantivyError, Term, indexer::LogMergePolicy};
 
 /// Memory that the text index gathers changes in before it writes a segment.
 const ARENA: usize = 64 << 20;
@@ -22,6 +22,10 @@ const DELETED_SHARE: f32 = 0.3;
 /// many rows.
 const DEAD_ROWS: usize = 512;
 
+/// How often, and how far apart, the text index's own lock is asked for.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// The writer of an index. What is not committed when it is dropped is lost.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -29,8 +33,8 @@ pub struct Writer {
     /// None for an index without vectors.
     log: Option<LogWriter>,
     changed: bool,
-    /// Held, not used: closing the file gives the lock back. Declared last, so that it goes last.
-    _lock: File,
+    /// Held, not used. Declared last, so that it goes last.
+    _lock: WriterLock,
 }
 
 /// What a commit left behind.
@@ -53,11 +57,7 @@ impl Writer {
             None => None,
         };
         let failed = IndexError::text("open the text index for writing");
-        let text: IndexWriter = shared
-            .files
-            .text
-            .writer_with_num_threads(1, ARENA)
-            .map_err(failed)?;
+        let text = text_writer(&shared.files.text).map_err(failed)?;
         // A commit that was interrupted may have left files whose names the next one takes again,
         // and the text index refuses to overwrite.
         let cleared = text.garbage_collect_files().wait();
@@ -187,6 +187,18 @@ impl Writer {
             compacted,
         }
     }
+}
+
+/// Our own lock is held, so whoever holds the text index's is gone: a child process that was being
+/// started when the last writer went keeps a copy of its file until it executes.
+fn text_writer(text: &tantivy::Index) -> Result<IndexWriter, TantivyError> {
+    for _ in 1..LOCK_TRIES {
+        match text.writer_with_num_threads(1, ARENA) {
+            Err(TantivyError::LockFailure(..)) => thread::sleep(LOCK_PAUSE),
+            answer => return answer,
+        }
+    }
+    text.writer_with_num_threads(1, ARENA)
 }
 
 fn open_log(
