@@ -25,7 +25,7 @@ mod value_type;
 pub use argument::{Argument, Literal, Template};
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use document::{
-    AdapterSet, Document, GraphDecl, IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource,
+    AdapterDecl, AdapterSet, Document, GraphDecl, IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource,
     OutputField, Server,
 };
 pub use format::format;

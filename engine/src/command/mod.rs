@@ -1,6 +1,7 @@
 //! What each command does: one file a command. A command prints to standard output what it was
 //! asked for, and everything else to standard error.
 
+mod adapters;
 mod bench;
 mod check;
 mod fmt;
@@ -37,6 +38,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Show what a running engine is doing.
     Status(status::Status),
+    /// List the LoRA adapters of a running engine, and load, unload, pin or unpin one.
+    Adapters(adapters::Adapters),
     /// Print what a reload from one file to another would do.
     Plan(plan::Plan),
     /// Have a running engine load its file again.
@@ -59,6 +62,7 @@ impl Command {
             Command::Index(index) => index.execute(),
             Command::Bench(bench) => bench.execute(),
             Command::Status(status) => status.execute(),
+            Command::Adapters(adapters) => adapters.execute(),
             Command::Plan(plan) => plan.execute(),
             Command::Reload(reload) => reload.execute(),
             Command::Rollback(rollback) => rollback.execute(),

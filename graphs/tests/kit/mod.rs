@@ -20,6 +20,7 @@ pub fn facts() -> Facts {
             Name::new(name),
             ModelFacts {
                 dimensions: Some(size),
+                ..ModelFacts::default()
             },
         )
     };
