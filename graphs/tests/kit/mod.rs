@@ -13,7 +13,8 @@ model gemma { source "file:gemma.gguf" }
 index docs { path "docs.index"; model minilm }
 "#;
 
-/// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128.
+/// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128; the folder of `tuned`
+/// holds the adapters `legal` and `qa`.
 pub fn facts() -> Facts {
     let model = |name: &str, size| {
         (
@@ -24,8 +25,13 @@ pub fn facts() -> Facts {
             },
         )
     };
+    let tuned = ModelFacts {
+        adapters: Some(vec!["legal".to_owned(), "qa".to_owned()]),
+        ..ModelFacts::default()
+    };
+    let tuned = (Name::new("tuned"), tuned);
     Facts {
-        models: [model("minilm", 384), model("small", 128)].into(),
+        models: [model("minilm", 384), model("small", 128), tuned].into(),
         indexes: [(
             Name::new("docs"),
             IndexFacts {

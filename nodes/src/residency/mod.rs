@@ -214,7 +214,11 @@ impl<T: Send + Sync + 'static> Residency<T> {
         let added = tokio::task::spawn_blocking(move || shared.loader.add(&of, &from)).await;
         let failed = |error| NodeError::because(format!("failed to add {name:?}"), error);
         added.map_err(failed)??;
-        self.load(name).await
+        let loaded = self.load(name).await;
+        if loaded.is_err() {
+            self.shared.loader.forget(name);
+        }
+        loaded
     }
 
     /// Loads it if need be, and keeps it until it is unpinned or unloaded.
