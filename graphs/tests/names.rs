@@ -313,7 +313,8 @@ fn adapters_that_are_named_are_there() {
         "qa",
     )));
     // Without a folder, those that are declared are all; what is not known is not guessed at.
-    let declared = r#"model tuned { source "file:m"; adapter own { source "file:a" }; adapters pin=qa }"#;
+    let declared =
+        r#"model tuned { source "file:m"; adapter own { source "file:a" }; adapters pin=qa }"#;
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapter "qa"
           1:78 `qa`

@@ -179,7 +179,9 @@ fn operators_name_folders_of_the_model_and_no_others() {
     write(&folder.path().join("team/nested"), 4, 5.0);
     let loader = AdapterFolder::new(folder.path(), base()).with_home(folder.path());
     loader.add("legal", Path::new("team/nested")).unwrap();
-    loader.add("legal", &folder.path().join("team/nested")).unwrap();
+    loader
+        .add("legal", &folder.path().join("team/nested"))
+        .unwrap();
     assert!(loader.names().unwrap().contains(&"legal".to_owned()));
     assert_eq!(loader.load("legal").unwrap().value.name().as_ref(), "legal");
     // A folder by its own name is nothing new, and another's name is taken.

@@ -47,7 +47,9 @@ fn engine() -> (tempfile::TempDir, Engine) {
     fs::write(here.join("adapters/broken/adapter_model.safetensors"), "no").unwrap();
     let example = repository().join("examples/adapters/graph.kdl");
     let example = fs::read_to_string(example).unwrap();
-    let source = example.lines().find(|line| line.trim().starts_with("source \"pip:"));
+    let source = example
+        .lines()
+        .find(|line| line.trim().starts_with("source \"pip:"));
     let graph = format!(
         r#"
 model gemma {{
@@ -95,9 +97,14 @@ async fn vllm(engine: &Engine, path: &str, body: Value) -> Answer {
 
 /// The adapters of the only model, by name.
 async fn listed(engine: &Engine) -> Value {
-    let answer = engine.send(engine.client().get(engine.admin("/adapters"))).await;
+    let answer = engine
+        .send(engine.client().get(engine.admin("/adapters")))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text);
-    let lines = answer.json()["models"][0]["adapters"].as_array().unwrap().clone();
+    let lines = answer.json()["models"][0]["adapters"]
+        .as_array()
+        .unwrap()
+        .clone();
     let named = lines.into_iter();
     let named = named.map(|line| (line["name"].as_str().unwrap().to_owned(), line));
     Value::Object(named.collect())
@@ -105,9 +112,14 @@ async fn listed(engine: &Engine) -> Value {
 
 /// A series of the only model.
 async fn series(engine: &Engine, name: &str) -> f64 {
-    let metrics = engine.send(engine.client().get(engine.admin("/metrics"))).await;
+    let metrics = engine
+        .send(engine.client().get(engine.admin("/metrics")))
+        .await;
     let wanted = format!("{name}{{model=\"gemma\"}} ");
-    let found = metrics.text.lines().find_map(|line| line.strip_prefix(&wanted));
+    let found = metrics
+        .text
+        .lines()
+        .find_map(|line| line.strip_prefix(&wanted));
     let found = found.unwrap_or_else(|| panic!("no {wanted} in\n{}", metrics.text));
     found.parse().unwrap()
 }
@@ -126,12 +138,18 @@ async fn adapters_are_ordered_about_and_seen() {
 
     // Nothing is in memory before it is asked for.
     let (_, said, _) = command(&["list"]);
-    let names: Vec<_> = said.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let names: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     assert_eq!(names, ["gemma", "broken", "quoted", "title"], "{said}");
     assert_eq!(series(&engine, "engine_adapters_loaded").await, 0.0);
 
     // Two adapters answer the same text differently, and each says the same every time.
-    let (title, quoted) = (written(&engine, "title").await, written(&engine, "quoted").await);
+    let (title, quoted) = (
+        written(&engine, "title").await,
+        written(&engine, "quoted").await,
+    );
     assert_ne!(title, quoted);
     assert_eq!(written(&engine, "title").await, title);
     let lines = listed(&engine).await;
@@ -139,7 +157,10 @@ async fn adapters_are_ordered_about_and_seen() {
     assert!(lines["title"]["generation"].is_string());
     assert_eq!(series(&engine, "engine_adapters_loaded").await, 2.0);
     assert_eq!(series(&engine, "engine_adapter_loads_total").await, 2.0);
-    assert_eq!(series(&engine, "engine_adapter_load_seconds_count").await, 2.0);
+    assert_eq!(
+        series(&engine, "engine_adapter_load_seconds_count").await,
+        2.0
+    );
     let uses = series(&engine, "engine_adapter_hits_total").await
         + series(&engine, "engine_adapter_misses_total").await;
     assert_eq!(uses, 3.0);
@@ -176,7 +197,9 @@ async fn adapters_are_ordered_about_and_seen() {
     let (code, said, _) = command(&["load", "title"]);
     assert_eq!((code, said.as_str()), (0, "title is loaded (gemma)\n"));
     assert_eq!(order(&engine, "/adapters/burn?name=title").await.0, 404);
-    let page = engine.client().post(engine.admin("/adapters/unload?name=title"));
+    let page = engine
+        .client()
+        .post(engine.admin("/adapters/unload?name=title"));
     let page = page.header("origin", "http://example.org");
     assert_eq!(engine.send(page).await.status, 403);
     assert_eq!(listed(&engine).await["title"]["state"], "loaded");
@@ -232,7 +255,10 @@ async fn tools_for_vllm_work(engine: &Engine, folder: &Path) {
         let answer = vllm(engine, load, body(name, path)).await;
         assert_eq!(answer.status, 400, "{name:?} {path}: {}", answer.text);
     }
-    assert_eq!(vllm(engine, load, json!({ "lora_name": "x" })).await.status, 400);
+    assert_eq!(
+        vllm(engine, load, json!({ "lora_name": "x" })).await.status,
+        400
+    );
     assert_eq!(write(engine, "tenant-8").await.status, 404);
 
     let unload = "/v1/unload_lora_adapter";
@@ -246,7 +272,10 @@ async fn tools_for_vllm_work(engine: &Engine, folder: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adapter_that_is_exchanged_on_disk_answers_from_then_on() {
     let (folder, engine) = engine();
-    let (title, quoted) = (written(&engine, "title").await, written(&engine, "quoted").await);
+    let (title, quoted) = (
+        written(&engine, "title").await,
+        written(&engine, "quoted").await,
+    );
     let before = listed(&engine).await["title"]["generation"].clone();
     copy(&trained("qa"), &folder.path().join("adapters/title"));
     let begun = Instant::now();
@@ -258,5 +287,8 @@ async fn an_adapter_that_is_exchanged_on_disk_answers_from_then_on() {
         sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(written(&engine, "title").await, quoted);
-    assert_eq!(series(&engine, "engine_adapter_replacements_total").await, 1.0);
+    assert_eq!(
+        series(&engine, "engine_adapter_replacements_total").await,
+        1.0
+    );
 }

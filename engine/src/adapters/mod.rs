@@ -45,7 +45,8 @@ impl Shelves {
 
     /// The models that are loaded, with their adapters.
     pub fn loaded(&self) -> impl Iterator<Item = (&str, Arc<dyn AdapterStore>)> {
-        self.models().filter_map(|model| Some((model, self.get(model)?)))
+        self.models()
+            .filter_map(|model| Some((model, self.get(model)?)))
     }
 }
 

@@ -32,7 +32,9 @@ const COUNTERS: [(&str, &str, Read); 6] = [
         |of| of.misses,
     ),
     ("adapter_loads", "Loads begun", |of| of.loads),
-    ("adapter_load_failures", "Loads that failed", |of| of.failures),
+    ("adapter_load_failures", "Loads that failed", |of| {
+        of.failures
+    }),
     (
         "adapter_evictions",
         "Adapters that went to make room",
@@ -67,7 +69,9 @@ impl Collector for Series {
         let Some(shelves) = self.0.load_full() else {
             return Ok(());
         };
-        let models = shelves.loaded().map(|(model, store)| (model, store.snapshot()));
+        let models = shelves
+            .loaded()
+            .map(|(model, store)| (model, store.snapshot()));
         let models: Vec<_> = models.collect();
         if models.is_empty() {
             return Ok(());

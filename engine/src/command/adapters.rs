@@ -186,7 +186,11 @@ mod tests {
         };
         let report = Report {
             models: vec![
-                model("gemma", 1_482_752, vec![broken, line("headline", "available"), qa]),
+                model(
+                    "gemma",
+                    1_482_752,
+                    vec![broken, line("headline", "available"), qa],
+                ),
                 model("minilm", 0, Vec::new()),
             ],
         };

@@ -66,7 +66,8 @@ impl Problem {
 
     /// The path leads nowhere on the admin listener.
     pub(crate) fn no_admin_route(path: &str) -> Self {
-        let detail = format!("nothing is served at {path}; there are /metrics, /status and /adapters");
+        let detail =
+            format!("nothing is served at {path}; there are /metrics, /status and /adapters");
         Self::new(StatusCode::NOT_FOUND, "no-route", detail)
     }
 
@@ -185,7 +186,8 @@ impl Problem {
         let graph = "".into();
         let error = error.clone();
         let node = None;
-        let mut problem = Self::of_request(&RequestError { graph, node, error }, WhenFull::default());
+        let mut problem =
+            Self::of_request(&RequestError { graph, node, error }, WhenFull::default());
         problem.0.graph = None;
         problem
     }

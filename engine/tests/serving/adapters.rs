@@ -164,10 +164,7 @@ impl Node for Actor {
 }
 
 /// A request under way, and when it was answered.
-fn send(
-    topology: &Arc<Topology>,
-    fields: &str,
-) -> tokio::task::JoinHandle<(Duration, String)> {
+fn send(topology: &Arc<Topology>, fields: &str) -> tokio::task::JoinHandle<(Duration, String)> {
     let (topology, request) = (Arc::clone(topology), request(fields));
     tokio::spawn(async move {
         let begun = Instant::now();
@@ -202,7 +199,11 @@ async fn a_cold_adapter_comes_while_retrieval_runs() {
     let (begun, before) = (Instant::now(), library.0.snapshot());
     let cold = send(&topology, r#"{"text": "x", "lora": "cold"}"#);
     until(|| script.begun() == ["warm", "cold"]).await;
-    assert_eq!(begun.elapsed(), Duration::ZERO, "it is loaded from the door on");
+    assert_eq!(
+        begun.elapsed(),
+        Duration::ZERO,
+        "it is loaded from the door on"
+    );
     advance(COLD_LOAD).await;
     open.send(()).unwrap();
     until(|| library.0.snapshot().loaded == 2).await;

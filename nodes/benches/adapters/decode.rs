@@ -61,7 +61,9 @@ pub fn measure() {
 
 /// Tokens a second of some steps.
 fn decode(model: &LanguageModel, cache: &mut KvPool, adapters: &Adapters) -> f64 {
-    let prompt: Vec<u32> = (0..PROMPT as u32).map(|i| 1000 + i * 7919 % 20_000).collect();
+    let prompt: Vec<u32> = (0..PROMPT as u32)
+        .map(|i| 1000 + i * 7919 % 20_000)
+        .collect();
     let admit = |_| cache.admit(PROMPT + STEPS).expect("the cache has room");
     let mut sequences: Vec<Sequence> = (0..ROWS).map(admit).collect();
     let mut tokens = vec![prompt; ROWS];
@@ -92,7 +94,10 @@ fn step(
             logits: true,
         })
         .collect();
-    let logits = model.decoder.step(cache, &mut rows).expect("the step is computed");
+    let logits = model
+        .decoder
+        .step(cache, &mut rows)
+        .expect("the step is computed");
     let next: Option<Vec<u32>> = logits
         .read(|rows| rows.map(likeliest).collect())
         .expect("logits can be read");

@@ -45,7 +45,8 @@ impl Shelf {
                 linears.insert(path, Linear { outputs, inputs });
             }
         }
-        let config = r#"{"peft_type":"LORA","r":8,"lora_alpha":8,"target_modules":["q_proj","v_proj"]}"#;
+        let config =
+            r#"{"peft_type":"LORA","r":8,"lora_alpha":8,"target_modules":["q_proj","v_proj"]}"#;
         let floats = |count: usize, value: f32| -> Vec<u8> {
             (0..count).flat_map(|_| value.to_le_bytes()).collect()
         };
@@ -66,7 +67,10 @@ impl Shelf {
             }
             serialize_to_file(tensors, None, &here.join("adapter_model.safetensors"))?;
         }
-        let weights = folder.path().join(name(0)).join("adapter_model.safetensors");
+        let weights = folder
+            .path()
+            .join(name(0))
+            .join("adapter_model.safetensors");
         Ok(Self {
             bytes: fs::metadata(weights)?.len(),
             folder,

@@ -277,14 +277,41 @@ mod tests {
 
     #[test]
     fn what_is_loaded_ahead_takes_no_room_from_what_is_in_use() {
-        let lingering = Load { count: 1, bytes: 30 };
+        let lingering = Load {
+            count: 1,
+            bytes: 30,
+        };
         for (name, all, lingering, coming, expected) in [
             ("nothing is held", &[][..], NONE, 0, true),
-            ("others may go", &[(30, 1, ""), (30, 2, "Y"), (30, 3, "")], NONE, 2, true),
+            (
+                "others may go",
+                &[(30, 1, ""), (30, 2, "Y"), (30, 3, "")],
+                NONE,
+                2,
+                true,
+            ),
             ("all are on their way", &[], NONE, 3, false),
-            ("one is left", &[(10, 1, "L"), (10, 2, "P"), (10, 3, "")], NONE, 0, true),
-            ("it is on its way", &[(10, 1, "L"), (10, 2, "P"), (10, 3, "")], NONE, 1, false),
-            ("what lingers is in use", &[(10, 1, "L"), (10, 2, "L")], lingering, 0, false),
+            (
+                "one is left",
+                &[(10, 1, "L"), (10, 2, "P"), (10, 3, "")],
+                NONE,
+                0,
+                true,
+            ),
+            (
+                "it is on its way",
+                &[(10, 1, "L"), (10, 2, "P"), (10, 3, "")],
+                NONE,
+                1,
+                false,
+            ),
+            (
+                "what lingers is in use",
+                &[(10, 1, "L"), (10, 2, "L")],
+                lingering,
+                0,
+                false,
+            ),
             ("by bytes", &[(60, 1, "L"), (30, 2, "")], NONE, 0, false),
         ] {
             let room = has_room_ahead(&BOUNDS, &held(all), lingering, coming);

@@ -50,7 +50,9 @@ pub trait AdapterStore: Send + Sync {
 
 /// An adapter on its way to a request. As long as it is kept, what was loaded stays.
 #[must_use = "what is loaded ahead may go again once this is dropped"]
-pub struct Ahead(#[expect(dead_code, reason = "it is kept for what it holds")] Box<dyn Any + Send + Sync>);
+pub struct Ahead(
+    #[expect(dead_code, reason = "it is kept for what it holds")] Box<dyn Any + Send + Sync>,
+);
 
 impl Ahead {
     /// Keeps this.

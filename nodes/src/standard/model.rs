@@ -143,7 +143,10 @@ impl Declared {
         };
         let usual = AdapterSet::default();
         let set = self.decl.adapters.as_deref().unwrap_or(&usual);
-        let root = set.path.as_ref().map(|path| self.base_dir.join(path.expose()));
+        let root = set
+            .path
+            .as_ref()
+            .map(|path| self.base_dir.join(path.expose()));
         let loader = AdapterFolder::of(root, Arc::new(base))
             .with_home(&self.base_dir)
             .with_declared(self.fetch_adapters().await?);
