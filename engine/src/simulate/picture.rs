@@ -68,21 +68,21 @@ const HEAD: f64 = 44.0;
 /// Room for the time axis.
 const FOOT: f64 = 48.0;
 
-/// Colours for light and dark; both are told apart by those who see few colours, and lines differ
-/// in more than their colour.
+/// Colours for light and dark, told apart by those who see few colours. Each is written out, since
+/// few programs that draw pictures know variables.
 const STYLE: &str = "\
-svg { --page: #ffffff; --ink: #18181b; --soft: #71717a; --rule: #e4e4e7; \
---quiet: #a1a1aa; --good: #0369a1; --warm: #d97706; --bad: #be123c; }\n\
-@media (prefers-color-scheme: dark) { svg { --page: #18181b; --ink: #f4f4f5; --soft: #a1a1aa; \
---rule: #3f3f46; --quiet: #71717a; --good: #38bdf8; --warm: #fbbf24; --bad: #fb7185; } }\n\
-.page { fill: var(--page) } text { fill: var(--ink) } .soft { fill: var(--soft) }\n\
-.rule { stroke: var(--rule) } .line { fill: none; stroke-width: 1.75; stroke-linejoin: round }\n\
-.area { opacity: 0.22; stroke: none }\n\
-.quiet { stroke: var(--quiet) } .good { stroke: var(--good) } .warm { stroke: var(--warm) } \
-.bad { stroke: var(--bad) }\n\
-.area.quiet { fill: var(--quiet) } .area.good { fill: var(--good) } .area.warm { fill: var(--warm) } \
-.area.bad { fill: var(--bad) }\n\
-.line.warm { stroke-dasharray: 6 3 }";
+.line { fill: none; stroke-width: 1.75; stroke-linejoin: round } .dashed { stroke-dasharray: 6 3 }\n\
+.area { fill-opacity: 0.2; stroke: none }\n\
+.page { fill: #ffffff } text { fill: #18181b } .soft { fill: #71717a } .rule { stroke: #e4e4e7 }\n\
+.line.quiet { stroke: #a1a1aa } .line.good { stroke: #0369a1 } .line.warm { stroke: #d97706 } \
+.line.bad { stroke: #be123c }\n\
+.area.quiet { fill: #a1a1aa } .area.good { fill: #0369a1 } .area.warm { fill: #d97706 }\n\
+@media (prefers-color-scheme: dark) {\n\
+.page { fill: #18181b } text { fill: #f4f4f5 } .soft { fill: #a1a1aa } .rule { stroke: #3f3f46 }\n\
+.line.quiet { stroke: #71717a } .line.good { stroke: #38bdf8 } .line.warm { stroke: #fbbf24 } \
+.line.bad { stroke: #fb7185 }\n\
+.area.quiet { fill: #71717a } .area.good { fill: #38bdf8 } .area.warm { fill: #fbbf24 }\n\
+}";
 
 /// Draws panels one below the other; `end` is the last second.
 pub(super) fn draw(title: &str, end: f64, panels: &[Panel]) -> String {
@@ -198,7 +198,7 @@ impl Panel {
     fn write_legend(&self, out: &mut String, y: f64) -> fmt::Result {
         let mut right = WIDTH - RIGHT;
         for line in self.lines.iter().rev() {
-            let width = line.name.len() as f64 * 6.6;
+            let width = line.name.len() as f64 * 7.0;
             writeln!(
                 out,
                 "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>\
@@ -206,10 +206,10 @@ impl Panel {
                 right,
                 line.name,
                 line.colour,
-                right - width - 24.0,
+                right - width - 26.0,
                 y - 4.0
             )?;
-            right -= width + 42.0;
+            right -= width + 46.0;
         }
         Ok(())
     }

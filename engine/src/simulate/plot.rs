@@ -71,7 +71,7 @@ fn latency(rows: &[Row]) -> Panel {
         axis: Axis::Times,
         lines: vec![
             Line::new("p50", "good", of(|row| row.latency.p50)),
-            Line::new("p95", "warm", of(|row| row.latency.p95)),
+            Line::new("p95", "warm dashed", of(|row| row.latency.p95)),
             Line::new("p99", "bad", of(|row| row.latency.p99)),
         ],
     }
@@ -92,7 +92,7 @@ fn replicas(record: &Record, rows: &[Row], index: usize) -> Panel {
         axis: Axis::Whole,
         lines: vec![
             Line::area("working", "good", of(|sample| sample.working)).stepped(),
-            Line::new("wanted", "warm", of(|sample| sample.wanted)).stepped(),
+            Line::new("wanted", "warm dashed", of(|sample| sample.wanted)).stepped(),
         ],
     }
 }
