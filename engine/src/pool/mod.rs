@@ -13,6 +13,7 @@ mod queue;
 mod rate;
 mod recipe;
 mod recovery;
+mod rehearsal;
 mod replica;
 mod scaler;
 mod staff;
@@ -20,6 +21,7 @@ mod ticket;
 
 use crate::{metrics::NodeMetrics, resilience::Care};
 pub use ledger::Ledger;
+pub(crate) use rehearsal::{Levels, Rehearsal};
 
 use futures::future::{BoxFuture, try_join_all};
 use limits::Limits;

@@ -31,7 +31,7 @@ use tracing::{debug, info};
 const BREAKS: u32 = 2;
 
 /// How often the number of replicas is decided.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 #[expect(
     clippy::large_enum_variant,
