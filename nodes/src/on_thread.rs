@@ -79,6 +79,18 @@ impl Node for OnThread {
     fn cost(&self, item: &Input) -> u64 {
         (self.cost)(item)
     }
+
+    /// The thread answers an empty batch, after those before it.
+    fn check(&self) -> BoxFuture<'_, Result<(), NodeError>> {
+        Box::pin(async move {
+            let (answers, answered) = oneshot::channel();
+            let batch = Vec::new();
+            // Where it cannot be sent, `answers` is dropped too.
+            let _ = self.tasks.send(Task { batch, answers }).await;
+            let lost = |_| NodeError::failed("the thread of the model has ended");
+            answered.await.map(drop).map_err(lost)
+        })
+    }
 }
 
 /// The life of the thread.
@@ -95,6 +107,9 @@ fn serve(mut model: impl Model, mut tasks: mpsc::Receiver<Task>) {
 
 fn forward(model: &mut impl Model, batch: Vec<Input>) -> Answers {
     let items = batch.len();
+    if items == 0 {
+        return Vec::new();
+    }
     let error = match catch_unwind(AssertUnwindSafe(|| model.forward(batch))) {
         Ok(answers) if answers.len() == items => return answers,
         Ok(answers) => format!("the model gave {} answers to {items} items", answers.len()),
@@ -235,6 +250,23 @@ mod tests {
         assert_eq!(first.await, [Ok(1)]);
         assert_eq!(run(&node, &[3]).await, [Ok(3)]);
         assert_eq!(*ran.lock().unwrap(), [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_stuck_does_not_say_that_it_is_well() {
+        let (mut model, (entered, has_entered), (leave, may_leave)) =
+            (Scripted::new(), channel(), channel());
+        model.gate = Some((entered, may_leave));
+        let node = OnThread::spawn("scripted", 1, model).unwrap();
+        assert!(node.check().await.is_ok());
+        let mut stuck = Box::pin(run(&node, &[1]));
+        assert!(stuck.as_mut().now_or_never().is_none());
+        has_entered.recv().unwrap();
+        let mut check = node.check();
+        assert!(check.as_mut().now_or_never().is_none());
+        leave.send(()).unwrap();
+        assert!(check.await.is_ok());
+        assert_eq!(stuck.await, [Ok(1)]);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use schema::{Batch, Spanned};
 use std::sync::Mutex;
 
 mod failure;
+mod health;
 mod scaling;
 use tokio::{
     sync::Semaphore,
@@ -111,7 +112,7 @@ struct Stage {
     batches: Arc<Mutex<Vec<Vec<i64>>>>,
 }
 
-fn spanned<T: Default>(value: T) -> Spanned<T> {
+fn spanned<T>(value: T) -> Spanned<T> {
     Spanned::new(value, schema::Span::default())
 }
 
