@@ -3,11 +3,12 @@
 //! A model computes for milliseconds at a time and must never hold up a worker of the runtime. What
 //! is not here: batching, and what to try again after a failure; a replica decides that.
 
-use crate::{Input, Node, NodeError, Value, compute::ComputePool};
+use crate::{BatchKey, Input, Node, NodeError, Value, adapter::Adapters, compute::ComputePool};
 use futures::future::BoxFuture;
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,12 @@ pub trait Model: Send + 'static {
     /// How to tell what an item costs of a batch's `max-cost`, from any thread.
     fn cost(&self) -> Cost {
         Box::new(|_| 1)
+    }
+
+    /// The adapters that items name with their argument `adapter`. An item whose adapter is still to
+    /// be loaded does not share a batch with others, which would have to wait for the load.
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        None
     }
 }
 
@@ -39,6 +46,7 @@ struct Task {
 pub struct OnThread {
     tasks: mpsc::Sender<Task>,
     cost: Cost,
+    adapters: Option<Arc<dyn Adapters>>,
 }
 
 impl OnThread {
@@ -49,11 +57,15 @@ impl OnThread {
     pub fn spawn<M: Model>(name: &str, threads: usize, model: M) -> Result<Self, NodeError> {
         // One batch may wait while another runs, so that the model does not stand idle in between.
         let (tasks, waiting) = mpsc::channel(1);
-        let cost = model.cost();
+        let (cost, adapters) = (model.cost(), model.adapters());
         let thread = thread::Builder::new().name(name.to_owned());
         let work = move || ComputePool::new(threads).install(|| serve(model, waiting));
         match thread.spawn(work) {
-            Ok(_) => Ok(Self { tasks, cost }),
+            Ok(_) => Ok(Self {
+                tasks,
+                cost,
+                adapters,
+            }),
             Err(error) => Err(NodeError::because(
                 "failed to start a thread for the model",
                 error,
@@ -78,6 +90,19 @@ impl Node for OnThread {
 
     fn cost(&self, item: &Input) -> u64 {
         (self.cost)(item)
+    }
+
+    fn key(&self, item: &Input) -> Option<BatchKey> {
+        let adapters = self.adapters.as_ref()?;
+        match item.arguments.get("adapter") {
+            Value::Text(name) if !adapters.is_loaded(name) => Some(BatchKey(Arc::clone(name))),
+            _ => None,
+        }
+    }
+
+    fn is_resident(&self, key: &BatchKey) -> bool {
+        let adapters = self.adapters.as_ref();
+        adapters.is_none_or(|adapters| adapters.is_loaded(&key.0))
     }
 
     /// The thread answers an empty batch, after those before it.
@@ -135,7 +160,7 @@ mod tests {
     use crate::Arguments;
     use futures::{FutureExt, future::join_all};
     use std::sync::{
-        Arc, Mutex,
+        Mutex,
         mpsc::{Receiver, Sender, channel},
     };
 
@@ -204,6 +229,47 @@ mod tests {
                 Err(error) => Err(error.to_string()),
             })
             .collect()
+    }
+
+    /// Adapters of which those with a short name are loaded.
+    struct Short;
+
+    impl Adapters for Short {
+        fn get(&self, _: &str) -> Result<Arc<crate::adapter::Adapter>, NodeError> {
+            unreachable!("nothing here asks for one")
+        }
+
+        fn is_loaded(&self, name: &str) -> bool {
+            name.len() < 4
+        }
+    }
+
+    struct Adapted;
+
+    impl Model for Adapted {
+        fn forward(&mut self, batch: Vec<Input>) -> Answers {
+            batch.iter().map(|_| Ok(Value::None)).collect()
+        }
+
+        fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+            Some(Arc::new(Short))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_whose_adapter_is_to_be_loaded_does_not_share_a_batch() {
+        let node = OnThread::spawn("adapted", 1, Adapted).unwrap();
+        let key = |name: &str| {
+            let mut item = item(1);
+            item.arguments.push("adapter".into(), Value::text(name));
+            node.key(&item)
+        };
+        assert_eq!(node.key(&item(1)), None);
+        assert_eq!(key("qa"), None);
+        let long = key("headline").unwrap();
+        assert_eq!(&*long.0, "headline");
+        assert!(!node.is_resident(&long));
+        assert!(node.is_resident(&BatchKey("qa".into())));
     }
 
     #[tokio::test]

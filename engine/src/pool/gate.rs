@@ -243,7 +243,11 @@ impl<W> Line<W> {
     /// How long one takes that is due then; the replicas are at half of what they hold.
     fn time_to_done(&self, due: Instant) -> Option<Duration> {
         let service = self.room.service?;
-        let before = self.waiting.range(..(due, self.arrivals)).count();
+        let place = (due, self.arrivals);
+        let before = match self.waiting.last_key_value() {
+            Some((last, _)) if *last > place => self.waiting.range(..place).count(),
+            _ => self.waiting.len(),
+        };
         let ahead = before + self.inside.saturating_sub(self.room.slots);
         let capacity = Capacity {
             items: self.room.slots,
