@@ -28,7 +28,7 @@ pub use catalog::{Catalog, Order};
 pub use embed::Embed;
 pub use generate::Generate;
 pub use http_client::http_client;
-pub use node::{Arguments, Context, Input, Node, NodeError, Running};
+pub use node::{Arguments, BatchKey, Context, Input, Node, NodeError, Running};
 pub use on_thread::{Cost, Model, OnThread};
 pub use rerank::Rerank;
 pub use search::Search;

@@ -193,7 +193,7 @@ fn choose(
     };
     let store = shelves.get(model).ok_or_else(|| {
         let reason = format!("model {model:?} is not loaded; its first request loads it");
-        refused(&NodeError::Unavailable { reason })
+        refused(&NodeError::unavailable(reason))
     })?;
     Ok((model.to_owned(), store))
 }

@@ -12,6 +12,7 @@ mod pull;
 mod reference;
 mod reload;
 mod run;
+mod simulate;
 mod status;
 mod terminal;
 
@@ -36,6 +37,8 @@ pub enum Command {
     Index(index::Index),
     /// Load a graph and report throughput and latency.
     Bench(bench::Bench),
+    /// Say what a graph would do under a load, without running it.
+    Simulate(simulate::Simulate),
     /// Show what a running engine is doing.
     Status(status::Status),
     /// List the LoRA adapters of a running engine, and load, unload, pin or unpin one.
@@ -61,6 +64,7 @@ impl Command {
             Command::Pull(pull) => pull.execute(),
             Command::Index(index) => index.execute(),
             Command::Bench(bench) => bench.execute(),
+            Command::Simulate(simulate) => simulate.execute(),
             Command::Status(status) => status.execute(),
             Command::Adapters(adapters) => adapters.execute(),
             Command::Plan(plan) => plan.execute(),

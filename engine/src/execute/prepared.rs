@@ -1,6 +1,6 @@
 //! A graph made ready to run: its expressions compiled, its pools at hand.
 
-use super::{RequestError, ahead::Lookahead, expression::Compiled};
+use super::{RequestError, admission, ahead::Lookahead, expression::Compiled};
 use crate::{adapters::Shelves, pool::Pool};
 use graphs::{Bound, BoundFallback, Expression, Graph, GraphNode, NodeIx, Root};
 use nodes::{NodeError, Value};
@@ -14,6 +14,8 @@ pub struct Prepared {
     pub(super) id: Arc<str>,
     pub(super) nodes: Vec<Node>,
     pub(super) output: Vec<Output>,
+    /// The nodes at which a request takes a place before it begins.
+    pub(super) gated: Vec<NodeIx>,
     /// Whether a node's result may be that of another.
     pub(super) has_fallback_nodes: bool,
     /// The adapters that can be loaded while earlier nodes run.
@@ -114,6 +116,7 @@ impl Prepared {
         let ahead = ahead.filter_map(|(ix, node)| Lookahead::of(ix, node, adapters));
         Ok(Self {
             id,
+            gated: admission::gated(&graph),
             ahead: ahead.collect(),
             nodes,
             output,

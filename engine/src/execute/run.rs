@@ -75,6 +75,12 @@ impl Prepared {
                 after: request.allowed.unwrap_or_else(|| begun.elapsed()),
             },
         };
+        let mut places = match self.admit(context.deadline).await {
+            Err(error) if matches!(error.error, NodeError::Timeout { .. }) => {
+                return Err(late(&[]));
+            }
+            places => places?,
+        };
         state.ready = state.walk.start();
         state.look_ahead();
         loop {
@@ -89,6 +95,7 @@ impl Prepared {
                     Err(error) => state.settle(ix, Err(error))?,
                     Ok(turn) => {
                         asked.push(ix);
+                        places.arrive(ix);
                         under_way.push(answer(ix, turn));
                     }
                 }
@@ -105,6 +112,7 @@ impl Prepared {
                 } } => return Err(late(&asked)),
             };
             asked.retain(|other| *other != ix);
+            places.leave(ix);
             state.timings.push((ix, took));
             state.settle(ix, result.map(Some))?;
         }

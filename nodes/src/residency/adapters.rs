@@ -178,6 +178,10 @@ impl Adapters for Residency<Adapter> {
     fn get(&self, name: &str) -> Result<Arc<Adapter>, NodeError> {
         self.get_blocking(name)
     }
+
+    fn is_loaded(&self, name: &str) -> bool {
+        self.is_held(name)
+    }
 }
 
 /// The names of the adapters in a folder, in any order; none if it is not there.
