@@ -16,6 +16,7 @@ mod queue;
 mod rate;
 mod recipe;
 mod recovery;
+mod rehearsal;
 mod replica;
 mod scaler;
 mod staff;
@@ -25,6 +26,7 @@ mod wear;
 use crate::{metrics::NodeMetrics, resilience::Care};
 pub use gate::Place;
 pub use ledger::Ledger;
+pub(crate) use rehearsal::{Levels, Rehearsal};
 
 use futures::future::{BoxFuture, try_join_all};
 use gate::Gate;

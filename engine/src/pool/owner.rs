@@ -36,7 +36,7 @@ use tracing::{debug, info};
 const SUSPICION: u32 = 4;
 
 /// How often the number of replicas is decided, and how they are looked after at most.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// How often replicas are looked after at least, where there is a reason to.
 const LOOK: Duration = Duration::from_secs(1);
