@@ -118,6 +118,7 @@ impl Pool {
             catalog,
             work: work.clone(),
             resources: spec.resources.clone(),
+            batched: spec.batch.is_some(),
             metrics: Arc::new(metrics),
         });
         let build = |_| Arc::clone(&recipe).build(Duration::ZERO);

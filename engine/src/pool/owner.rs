@@ -8,7 +8,7 @@ use super::{
     rate::Rate,
     replica::Run,
     scaler::Scaler,
-    staff::{Census, Staff},
+    staff::{Census, Change, Staff},
     ticket::{Permit, Report, Ticket},
 };
 use crate::{metrics::NodeMetrics, resilience::Fingerprint};
@@ -40,8 +40,8 @@ const TICK: Duration = Duration::from_millis(100);
 enum Event {
     Arrived(Ticket),
     Reported(Report),
-    /// A replica is ready, or could not be built.
-    Built(Result<Arc<dyn Node>, NodeError>),
+    /// A replica is ready, could not be built, or is lost.
+    Changed(Change),
     /// A batch has waited for more long enough.
     Waited,
     /// It is time to think about the number of replicas.
@@ -145,7 +145,7 @@ impl Owner {
         tokio::select! {
             biased;
             Some(report) = self.reported.recv() => Event::Reported(report),
-            built = self.staff.built() => Event::Built(built),
+            change = self.staff.changed() => Event::Changed(change),
             arrived = self.arrivals.recv(), if self.end.is_none() => match arrived {
                 Some(ticket) => Event::Arrived(ticket),
                 None => Event::Unused,
@@ -160,7 +160,8 @@ impl Owner {
         match event {
             Event::Arrived(ticket) => self.admit(ticket, now),
             Event::Reported(report) => self.note(report, now),
-            Event::Built(built) => self.receive(built),
+            Event::Changed(Change::Built(built)) => self.receive(built),
+            Event::Changed(Change::Ended(replica, error)) => self.staff.broke(replica, &error),
             Event::Tick => self.scale(now),
             Event::Unused => self.end = Some(self.start + now + self.limits.grace),
             Event::Waited | Event::Over => {}
@@ -209,6 +210,7 @@ impl Owner {
             Report::Freed { replica, items } => {
                 if let Some(replica) = self.staff.get(replica) {
                     replica.ongoing -= items;
+                    replica.alone &= replica.ongoing > 0;
                 }
                 self.rate.done(now, items);
                 while self.running.try_join_next().is_some() {}
@@ -239,7 +241,7 @@ impl Owner {
             return;
         }
         let Some(mut ticket) = part.pop() else { return };
-        ticket.broke += 1;
+        ticket.broke += u32::from(is_suspicious(&error));
         if ticket.broke < BREAKS {
             self.suspects.push_back(vec![ticket]);
             return;
@@ -249,6 +251,16 @@ impl Owner {
         }
         self.counts.answered.fetch_add(1, Relaxed);
         ticket.refuse(error);
+    }
+
+    /// Runs what broke a replica before, where nothing else runs. While some of it waits for such a
+    /// replica nothing else is begun, so that there comes to be one.
+    fn dispatch_suspects(&mut self) {
+        while !self.suspects.is_empty() && self.staff.idle().is_some() {
+            if let Some(part) = self.suspects.pop_front() {
+                self.run_batch(part, true);
+            }
+        }
     }
 
     /// Lets an item wait if there is room, or if a replica could take it at once.
@@ -301,15 +313,12 @@ impl Owner {
             let after = Instant::now().saturating_duration_since(late.entered);
             late.refuse(NodeError::Timeout { after });
         }
-        while self.staff.free(&self.limits).is_some() {
-            if let Some(part) = self.suspects.pop_front() {
-                self.run_batch(part);
-                continue;
-            }
+        self.dispatch_suspects();
+        while self.suspects.is_empty() && self.staff.free(&self.limits).is_some() {
             match self.queue.next(now, self.limits.batch) {
                 Next::Batch { items, waited } => {
                     self.metrics.batch_wait.observe(waited.as_secs_f64());
-                    self.run_batch(items);
+                    self.run_batch(items, false);
                 }
                 Next::Wait { until } => {
                     self.wake = Some(self.start + until);
@@ -320,12 +329,18 @@ impl Owner {
         }
     }
 
-    /// Gives a batch to the replica that is free, without those who have left.
-    fn run_batch(&mut self, mut batch: Vec<Ticket>) {
+    /// Gives a batch to a replica that is free, without those who have left; `alone` where it is to
+    /// run by itself.
+    fn run_batch(&mut self, mut batch: Vec<Ticket>, alone: bool) {
         batch.retain(|ticket| !ticket.is_abandoned());
-        let Some(replica) = self.staff.free(&self.limits).filter(|_| !batch.is_empty()) else {
+        let replica = match alone {
+            true => self.staff.idle(),
+            false => self.staff.free(&self.limits),
+        };
+        let Some(replica) = replica.filter(|_| !batch.is_empty()) else {
             return;
         };
+        replica.alone = alone;
         let now = Instant::now();
         for ticket in &batch {
             let waited = now.saturating_duration_since(ticket.entered);
@@ -386,6 +401,11 @@ impl Owner {
             gauge.inc_by(value as i64 - before as i64);
         }
     }
+}
+
+/// Whether a replica may have broken because of what it held.
+fn is_suspicious(error: &NodeError) -> bool {
+    !matches!(error, NodeError::Lost { begun: false, .. })
 }
 
 impl Drop for Owner {

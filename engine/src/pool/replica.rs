@@ -97,11 +97,14 @@ impl Run {
                 let error = format!("the node gave {given} answers to {items} items");
                 Ended::Broke(part, NodeError::failed(error))
             }
-            Ok(answers) if part.len() > 1 && all_failed(&answers) => Ended::Suspect(part),
-            Ok(answers) => {
-                self.answer(part, answers, search);
-                Ended::Answered
-            }
+            Ok(answers) => match lost(&answers) {
+                Some(error) => Ended::Broke(part, error),
+                None if part.len() > 1 && all_failed(&answers) => Ended::Suspect(part),
+                None => {
+                    self.answer(part, answers, search);
+                    Ended::Answered
+                }
+            },
         }
     }
 
@@ -127,6 +130,14 @@ impl Run {
             value => value,
         }
     }
+}
+
+/// How the node was lost, if it was.
+fn lost(answers: &Answers) -> Option<NodeError> {
+    let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+    errors
+        .find(|error| matches!(error, NodeError::Lost { .. }))
+        .cloned()
 }
 
 fn all_failed(answers: &Answers) -> bool {

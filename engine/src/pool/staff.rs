@@ -23,6 +23,8 @@ pub(super) struct Replica {
     pub(super) ongoing: usize,
     /// Set when it is given up with all that it runs.
     pub(super) lost: CancellationToken,
+    /// Runs something that broke a replica before, and takes nothing beside it.
+    pub(super) alone: bool,
     state: State,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Staff {
     recipe: Arc<Recipe>,
     replicas: Vec<Replica>,
     builds: JoinSet<Result<Arc<dyn Node>, NodeError>>,
+    /// One for each replica whose node may end by itself.
+    lives: JoinSet<(ReplicaId, NodeError)>,
     recovery: Recovery,
     /// One for each replica that is wanted.
     leases: Vec<Lease>,
@@ -45,6 +49,14 @@ pub(super) struct Staff {
     next: ReplicaId,
     /// Why the last replica broke or could not be built.
     error: Option<NodeError>,
+}
+
+/// What happens to replicas without a report.
+pub(super) enum Change {
+    /// One is ready, or could not be built.
+    Built(Result<Arc<dyn Node>, NodeError>),
+    /// The node of one is lost.
+    Ended(ReplicaId, NodeError),
 }
 
 /// How many replicas are in which state.
@@ -67,6 +79,7 @@ impl Staff {
             recipe,
             replicas: Vec::new(),
             builds: JoinSet::new(),
+            lives: JoinSet::new(),
             recovery: Recovery::default(),
             leases,
             ledger,
@@ -77,12 +90,21 @@ impl Staff {
         staff
     }
 
-    /// Waits for the next replica that is built, or cannot be.
-    pub(super) async fn built(&mut self) -> Result<Arc<dyn Node>, NodeError> {
-        match self.builds.join_next().await {
-            Some(Ok(built)) => built,
-            Some(Err(error)) => Err(NodeError::because("building the node was given up", error)),
-            None => std::future::pending().await,
+    /// Waits for the next replica that is built, or cannot be, or whose node ends by itself.
+    pub(super) async fn changed(&mut self) -> Change {
+        loop {
+            tokio::select! {
+                Some(built) = self.builds.join_next() => return Change::Built(match built {
+                    Ok(built) => built,
+                    Err(error) => Err(NodeError::because("building the node was given up", error)),
+                }),
+                Some(ended) = self.lives.join_next() => {
+                    if let Ok((replica, error)) = ended {
+                        return Change::Ended(replica, error);
+                    }
+                }
+                else => std::future::pending().await,
+            }
         }
     }
 
@@ -99,11 +121,16 @@ impl Staff {
     }
 
     fn join(&mut self, node: Arc<dyn Node>) {
+        if let Some(ended) = node.ended() {
+            let id = self.next;
+            self.lives.spawn(async move { (id, ended.await) });
+        }
         self.replicas.push(Replica {
             id: self.next,
             node,
             ongoing: 0,
             lost: CancellationToken::new(),
+            alone: false,
             state: State::Working,
         });
         self.next += 1;
@@ -165,7 +192,7 @@ impl Staff {
     pub(super) fn free(&mut self, limits: &Limits) -> Option<&mut Replica> {
         let room = |replica: &Replica| match limits.one_at_a_time {
             true => replica.ongoing == 0,
-            false => replica.ongoing < limits.ongoing,
+            false => !replica.alone && replica.ongoing < limits.ongoing,
         };
         let working = self
             .replicas
@@ -174,6 +201,12 @@ impl Staff {
         working
             .filter(|replica| room(replica))
             .min_by_key(|replica| replica.ongoing)
+    }
+
+    /// A replica that holds nothing.
+    pub(super) fn idle(&mut self) -> Option<&mut Replica> {
+        let idle = |replica: &&mut Replica| replica.state == State::Working && replica.ongoing == 0;
+        self.replicas.iter_mut().find(idle)
     }
 
     /// A replica that has not gone yet.

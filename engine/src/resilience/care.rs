@@ -192,6 +192,7 @@ impl Care {
             Err(
                 NodeError::Unavailable { .. }
                 | NodeError::Timeout { .. }
+                | NodeError::Lost { .. }
                 | NodeError::Failed { .. },
             ) => Ended::Badly,
         };

@@ -9,11 +9,12 @@ mod model;
 pub use model::{ModelSummary, local_dimensions};
 
 use crate::{
-    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
+    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Python, Rerank, Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
     index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
     model::Sequence,
+    python::Environments,
     source::Fetcher,
 };
 use futures::future::BoxFuture;
@@ -31,6 +32,7 @@ use tokio::sync::OnceCell;
 pub struct StandardCatalog {
     models: HashMap<Name, Arc<Declared>>,
     indexes: HashMap<Name, Arc<DeclaredIndex>>,
+    environments: Environments,
     base_dir: PathBuf,
 }
 
@@ -72,6 +74,7 @@ impl StandardCatalog {
         Self {
             models: models.iter().map(declare_model).collect(),
             indexes: indexes.iter().map(declare_index).collect(),
+            environments: Environments::new(Arc::clone(fetcher)),
             base_dir: base_dir.to_owned(),
         }
     }
@@ -265,6 +268,10 @@ impl StandardCatalog {
                 Ok(Arc::new(Search::new(index, cpus)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
+            Work::Python(work) => {
+                let python = Python::start(work, order, &self.base_dir, &self.environments);
+                Ok(Arc::new(python.await?))
+            }
             other => Err(NodeError::failed(format!(
                 "{} nodes are not built yet",
                 other.kind().name()

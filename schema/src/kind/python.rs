@@ -37,6 +37,12 @@ pub enum PythonEntry {
 }
 
 impl PythonEntry {
+    /// Its name in the file.
+    pub fn name(&self) -> &Spanned<String> {
+        let (PythonEntry::Function(name) | PythonEntry::Class(name)) = self;
+        name
+    }
+
     fn read(f: &mut Fields) -> Self {
         f.exactly_one(&[&["function"], &["class"]]);
         let nothing = Spanned::new(String::new(), f.head());
