@@ -329,3 +329,28 @@ fn a_template_that_does_not_compile_is_shown_at_the_place() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_python_file_does_not_define_is_guessed() {
+    check(
+        r#"input { query type=string }
+        python a { file "rewrite.py"; class "QueryReWriter"; arguments { q "{{ input.query }}" } }
+        python b { file "gone.py"; function "f" }
+        python c { file "not-looked-at.py"; function "f" }
+        output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}" }"#,
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn a_host_that_a_request_chooses_must_be_allowed() {
+    check(
+        r#"input { host type=string; path type=string }
+        http a { url "https://{{ input.host }}/x" }
+        http b { url "https://fixed.example{{ input.path }}" }
+        http c { url "https://{{ input.host }}/x"; allow-host "one.example" }
+        http d { url "https://fixed.example/{{ input.path }}"; result "{{ body. }}" }
+        output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}"; d "{{ d }}" }"#,
+        expect![[r#""#]],
+    );
+}

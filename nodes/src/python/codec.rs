@@ -243,7 +243,9 @@ mod tests {
         leaf.prop_recursive(4, 64, 8, |inner| {
             let map = prop::collection::vec((".*", inner.clone()), 0..4);
             let map = map.prop_map(|entries| {
-                let entries = entries.into_iter().map(|(name, value)| (name.into(), value));
+                let entries = entries
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value));
                 Arc::new(entries.collect::<Map>())
             });
             prop_oneof![

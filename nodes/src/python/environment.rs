@@ -148,7 +148,11 @@ impl Environments {
 
     /// Runs pip and shows how the folder grows.
     async fn install(&self, command: Command, folder: &Path) -> Result<(), Problem> {
-        let mut transfer = self.fetcher.workshop().progress.start("python packages", None);
+        let mut transfer = self
+            .fetcher
+            .workshop()
+            .progress
+            .start("python packages", None);
         let output = run(command, "pip");
         tokio::pin!(output);
         let output = loop {

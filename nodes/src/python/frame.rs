@@ -163,7 +163,11 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_an_error() {
-        for bytes in [[0, 0, 0, 0, 0], [0xff, 0xff, 0xff, 0xff, 0], [1, 0, 0, 0, b'?']] {
+        for bytes in [
+            [0, 0, 0, 0, 0],
+            [0xff, 0xff, 0xff, 0xff, 0],
+            [1, 0, 0, 0, b'?'],
+        ] {
             assert!(Frame::take(&mut BytesMut::from(&bytes[..])).is_err());
         }
     }

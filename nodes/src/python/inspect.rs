@@ -4,39 +4,18 @@
 use regex::Regex;
 use std::{collections::BTreeSet, path::Path, sync::OnceLock};
 
-/// What a Python file defines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entries {
-    /// These names, of functions, classes and whatever else is bound at its top.
-    Known(BTreeSet<String>),
-    /// These and perhaps others: it imports all of another module.
-    Open(BTreeSet<String>),
-}
-
-impl Entries {
-    /// Whether the file certainly does not define `name`.
-    pub fn lacks(&self, name: &str) -> bool {
-        matches!(self, Entries::Known(names) if !names.contains(name))
-    }
-
-    /// The names that are certain.
-    pub fn names(&self) -> &BTreeSet<String> {
-        let (Entries::Known(names) | Entries::Open(names)) = self;
-        names
-    }
-}
-
-/// Reads what a file defines.
+/// The names that a file binds: of functions, classes, imports and values. None where it imports or
+/// makes names that its text does not show.
 ///
 /// # Errors
 /// It cannot be read, or is not UTF-8.
-pub fn entries(file: &Path) -> std::io::Result<Entries> {
+pub fn names(file: &Path) -> std::io::Result<Option<BTreeSet<String>>> {
     Ok(of_text(&std::fs::read_to_string(file)?))
 }
 
 /// Names are looked for at any depth of `if` and `try`, which is to say in every line: a name too many
 /// does no harm, since the worker looks again.
-fn of_text(text: &str) -> Entries {
+fn of_text(text: &str) -> Option<BTreeSet<String>> {
     static FORMS: OnceLock<[Regex; 3]> = OnceLock::new();
     let forms = FORMS.get_or_init(|| {
         [
@@ -55,10 +34,8 @@ fn of_text(text: &str) -> Entries {
         names.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
     }
     let open = ["import *", "globals()", "setattr(", "exec("];
-    match open.iter().any(|form| text.contains(form)) {
-        true => Entries::Open(names),
-        false => Entries::Known(names),
-    }
+    let is_open = open.iter().any(|form| text.contains(form));
+    (!is_open).then_some(names)
 }
 
 #[cfg(test)]
@@ -82,13 +59,15 @@ typed: int = 3
 if True:
     def hidden(): ...
 ";
-        let entries = of_text(text);
-        for name in ["renamed", "one", "two", "later", "Rewriter", "app", "typed", "hidden"] {
-            assert!(!entries.lacks(name), "{name}");
+        let names = of_text(text).unwrap();
+        for name in [
+            "renamed", "one", "two", "later", "Rewriter", "app", "typed", "hidden",
+        ] {
+            assert!(names.contains(name), "{name}");
         }
         for name in ["Rewrite", "x == 3", "rewriter", "d"] {
-            assert!(entries.lacks(name), "{name}");
+            assert!(!names.contains(name), "{name}");
         }
-        assert!(!of_text("from a import *").lacks("anything"));
+        assert_eq!(of_text("from a import *"), None);
     }
 }

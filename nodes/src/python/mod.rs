@@ -14,7 +14,7 @@ mod line;
 mod process;
 mod worker;
 
-pub use inspect::{Entries, entries};
+pub use inspect::names;
 
 pub(crate) use environment::Environments;
 
@@ -97,7 +97,10 @@ impl Python {
     ) -> Vec<Result<Value, NodeError>> {
         let good = items.iter().flatten().cloned().collect::<Vec<_>>();
         if good.is_empty() {
-            return items.into_iter().map(|item| item.map(|_| Value::None)).collect();
+            return items
+                .into_iter()
+                .map(|item| item.map(|_| Value::None))
+                .collect();
         }
         let mut answers = self.worker.call(good, deadline).await.into_iter();
         let missing = || Err(NodeError::failed("the worker gave no answer"));

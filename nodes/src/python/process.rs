@@ -104,7 +104,9 @@ impl Recipe {
     fn environment(&self) -> Vec<(OsString, OsString)> {
         let threads = self.threads.to_string();
         let threads = THREADS.map(|name| (name.into(), threads.as_str().into()));
-        let passed = VARIABLES.into_iter().chain(self.env.iter().map(|name| &**name));
+        let passed = VARIABLES
+            .into_iter()
+            .chain(self.env.iter().map(|name| &**name));
         let passed = passed.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
         // What the file passes on stands over what is put here.
         threads.into_iter().chain(passed).collect()

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    process::Child,
+    process::{Child, ChildStdin},
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const GIVING_UP: Duration = Duration::from_secs(1);
 
 /// How long a process may take to end after its socket did.
-const LAST_BREATH: Duration = Duration::from_millis(500);
+const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// How often it is looked at whether a text that is being made still has readers.
 const LOOK: Duration = Duration::from_millis(100);
@@ -73,6 +73,8 @@ impl Worker {
     /// It cannot be started, or what its file raised.
     pub(super) async fn start(recipe: &Recipe) -> Result<Self, NodeError> {
         let (mut child, mut line) = recipe.start()?;
+        // Taken, because whoever waits for a child closes the input that it has.
+        let life = child.stdin.take();
         let mode = match line.next().await {
             Ok(Frame::Ready(about)) => mode(&about),
             Ok(Frame::Unready(said)) => {
@@ -97,6 +99,7 @@ impl Worker {
             node: Arc::clone(&recipe.node),
             mode,
             child,
+            life,
             line,
             ordered,
             calls: BTreeMap::new(),
@@ -169,7 +172,10 @@ fn lost(reason: Option<&str>, begun: bool) -> NodeError {
 
 /// How a process ended, in words.
 fn ending(status: Option<ExitStatus>) -> String {
-    status.map_or_else(|| "it does not say how".to_owned(), |status| status.to_string())
+    status.map_or_else(
+        || "it does not say how".to_owned(),
+        |status| status.to_string(),
+    )
 }
 
 /// Tells the owner when a caller leaves without its answers.
@@ -204,6 +210,8 @@ struct Owner {
     node: Arc<str>,
     mode: Mode,
     child: Child,
+    /// Breaks when the engine ends, and the worker with it.
+    life: Option<ChildStdin>,
     line: Line,
     ordered: mpsc::UnboundedReceiver<Order>,
     /// By number, so in the order in which a worker that runs one after the other takes them.
@@ -357,16 +365,15 @@ impl Owner {
 
     /// Looks for texts without readers, and for calls whose time is over.
     fn look(&mut self, now: Instant) -> Result<(), Option<String>> {
-        let unread = self.calls.iter().filter(|(_, call)| {
-            matches!(&call.state, State::Streaming(sink) if sink.is_abandoned())
-        });
+        let unread = self.calls.iter().filter(
+            |(_, call)| matches!(&call.state, State::Streaming(sink) if sink.is_abandoned()),
+        );
         let unread: Vec<u64> = unread.map(|(number, _)| *number).collect();
         for number in unread {
             self.leave(number, now)?;
         }
-        let over = |call: &Call| {
-            matches!(call.state, State::Left { until: Some(until) } if until <= now)
-        };
+        let over =
+            |call: &Call| matches!(call.state, State::Left { until: Some(until) } if until <= now);
         match self.calls.values().any(over) {
             true => Err(Some("it was killed, as an item took too long".to_owned())),
             false => Ok(()),
@@ -474,12 +481,16 @@ impl Owner {
     /// Lets the process end: it does when its socket ends, once it is done with what it has.
     async fn farewell(self) {
         let Self {
-            mut child, line, ..
+            mut child,
+            line,
+            life,
+            ..
         } = self;
         drop(line);
         if timeout(FAREWELL, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
+        drop(life);
     }
 }
 

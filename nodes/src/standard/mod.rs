@@ -9,7 +9,8 @@ mod model;
 pub use model::{ModelSummary, local_dimensions};
 
 use crate::{
-    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Python, Rerank, Search, Split,
+    Catalog, Embed, Generate, Http, Input, Node, NodeError, OnThread, Order, Python, Rerank,
+    Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
     index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
@@ -268,6 +269,7 @@ impl StandardCatalog {
                 Ok(Arc::new(Search::new(index, cpus)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
+            Work::Http(work) => Ok(Arc::new(Http::new(work)?)),
             Work::Python(work) => {
                 let python = Python::start(work, order, &self.base_dir, &self.environments);
                 Ok(Arc::new(python.await?))

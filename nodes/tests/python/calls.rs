@@ -25,8 +25,16 @@ async fn a_function_is_called_with_keyword_arguments() {
 async fn every_value_goes_there_and_back() {
     let node = start(&file(ECHO), r#"function "echo""#).await;
     for json in [
-        "null", "true", "-3", "0.1", r#""ü\n""#, "[]", "{}", "[1,2.5,\"x\",null]",
-        "[0.1,0.2,0.3,0.4,0.5]", r#"{"a":{"b":[1,[2]]}}"#,
+        "null",
+        "true",
+        "-3",
+        "0.1",
+        r#""ü\n""#,
+        "[]",
+        "{}",
+        "[1,2.5,\"x\",null]",
+        "[0.1,0.2,0.3,0.4,0.5]",
+        r#"{"a":{"b":[1,[2]]}}"#,
         "[9223372036854775807,-9223372036854775808]",
     ] {
         let value = Value::from_json(json.as_bytes()).unwrap();
@@ -139,7 +147,10 @@ async fn an_exception_is_its_items_error_with_its_traceback() {
     };
     assert_eq!(reason, "ZeroDivisionError: division by zero");
     let traceback = source.as_ref().unwrap().to_string();
-    assert!(traceback.contains("code.py\", line 2, in half"), "{traceback}");
+    assert!(
+        traceback.contains("code.py\", line 2, in half"),
+        "{traceback}"
+    );
     assert!(!traceback.contains("engine worker"), "{traceback}");
 }
 
@@ -182,7 +193,10 @@ def short(x):
     assert_eq!(said(node.run(batch(&["a", "b"])).await), ["a!", "b!"]);
     let node = start(&folder, r#"function "short"; batch max-size=8"#).await;
     let answers = said(node.run(batch(&["a", "b"])).await);
-    assert!(answers[0].contains("has 2 items, and 1 results"), "{answers:?}");
+    assert!(
+        answers[0].contains("has 2 items, and 1 results"),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
@@ -267,17 +281,20 @@ def wrong(x):
     let stream = ask(&node, &[("x", Value::text("e"))]).await.unwrap();
     assert!(matches!(stream, Value::Stream(_)));
     drop(stream);
-    assert_eq!(say(&node, &[("x", Value::text("closed"))]).await, r#"["e"]"#);
+    assert_eq!(
+        say(&node, &[("x", Value::text("closed"))]).await,
+        r#"["e"]"#
+    );
 }
 
 #[tokio::test]
 async fn the_result_is_held_against_returns() {
-    let code = "def vector(x):\n    return [float(n) for n in range(x)]\n";
-    let node = start(&file(code), r#"function "vector"; returns vector size=3"#).await;
+    let code = "def vector(x):\n    return [float(n) for n in range(x)] if x else 'none'\n";
+    let node = start(&file(code), r#"function "vector"; returns vector"#).await;
     let three = ask(&node, &[("x", Value::Integer(3))]).await.unwrap();
     assert!(matches!(three, Value::Vector(_)), "{three:?}");
-    let said = say(&node, &[("x", Value::Integer(4))]).await;
-    assert!(said.contains("expected 3 dimensions, got 4"), "{said}");
+    let said = say(&node, &[("x", Value::Integer(0))]).await;
+    assert!(said.contains("expected vector, got text"), "{said}");
 }
 
 #[tokio::test]
@@ -285,7 +302,9 @@ async fn what_cannot_be_loaded_says_why() {
     let folder = file("import nothing_of_this_name\ndef f(): ...\n");
     let error = try_start(&folder, r#"function "f""#).await.err().unwrap();
     assert!(
-        error.to_string().contains("No module named 'nothing_of_this_name'"),
+        error
+            .to_string()
+            .contains("No module named 'nothing_of_this_name'"),
         "{error}"
     );
     let folder = file("x = 1\nclass C: ...\nimport sys\ndef f(): ...\n");

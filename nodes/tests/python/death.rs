@@ -3,6 +3,7 @@
 use crate::kit::{ask, file, gone, input, is_alive, kill, say, start, within};
 use nodes::{Node, NodeError, Value};
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 const FRAIL: &str = "
 import ctypes, os, signal, sys, time, asyncio
@@ -22,10 +23,16 @@ def f(x):
         return len(bytearray(1 << 34))
     return x
 
+cancelled = 0
 async def later(x):
+    global cancelled
     if x == 'sleep':
-        await asyncio.sleep(600)
-    return f(x)
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+    return cancelled if x == 'cancelled' else f(x)
 ";
 
 async fn pid(node: &Arc<dyn Node>) -> i64 {
@@ -103,11 +110,14 @@ async fn a_call_that_outlives_its_deadline_is_killed() {
 async fn a_coroutine_that_nobody_waits_for_is_cancelled() {
     let node = start(&file(FRAIL), r#"function "later""#).await;
     let pid_before = pid(&node).await;
-    let item = within(input(&[("x", Value::text("sleep"))]), Duration::from_millis(50));
-    let given_up = tokio::time::timeout(Duration::from_millis(60), node.run(vec![item])).await;
+    let item = input(&[("x", Value::text("sleep"))]);
+    let given_up = tokio::time::timeout(Duration::from_millis(50), node.run(vec![item])).await;
     assert!(given_up.is_err());
-    // Past the grace at which a worker that does not let go would be killed.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let until = Instant::now() + Duration::from_secs(60);
+    while say(&node, &[("x", Value::text("cancelled"))]).await != "1" {
+        assert!(Instant::now() < until, "it was not cancelled");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(pid(&node).await, pid_before);
 }
 

@@ -38,7 +38,10 @@ fn wheel(folder: &Path, version: &str) {
     let metadata = format!("Metadata-Version: 2.1\nName: tiny-thing\nVersion: {version}\n");
     let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
     for (name, content) in [
-        ("tiny_thing.py".to_owned(), format!("VERSION = '{version}'\n")),
+        (
+            "tiny_thing.py".to_owned(),
+            format!("VERSION = '{version}'\n"),
+        ),
         (format!("{info}/METADATA"), metadata),
         (format!("{info}/WHEEL"), tags.to_owned()),
         (
@@ -59,7 +62,11 @@ async fn packages_are_installed_once_for_each_list() {
     wheel(root, "1.0");
     wheel(root, "2.0");
     let list = |version: &str| {
-        fs::write(root.join("requirements.txt"), format!("tiny-thing=={version}\n")).unwrap();
+        fs::write(
+            root.join("requirements.txt"),
+            format!("tiny-thing=={version}\n"),
+        )
+        .unwrap();
     };
     let mut settings = settings(root);
     settings.pip_environment = vec![
@@ -88,8 +95,14 @@ async fn packages_are_installed_once_for_each_list() {
     let node = start_with(root, options, settings.clone()).await.unwrap();
     assert_eq!(say(&node, &[]).await, r#""1.0""#);
     list("3.0");
-    let error = start_with(root, options, settings.clone()).await.err().unwrap();
-    assert!(error.to_string().contains("the engine is offline"), "{error}");
+    let error = start_with(root, options, settings.clone())
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("the engine is offline"),
+        "{error}"
+    );
     settings.offline = false;
     let error = start_with(root, options, settings).await.err().unwrap();
     assert!(error.to_string().contains("tiny-thing==3.0"), "{error}");
@@ -97,6 +110,10 @@ async fn packages_are_installed_once_for_each_list() {
 
 #[tokio::test]
 async fn an_argument_may_have_a_dash_in_its_name() {
-    let node = start(&file("def f(max_words):\n    return max_words\n"), r#"function "f""#).await;
+    let node = start(
+        &file("def f(max_words):\n    return max_words\n"),
+        r#"function "f""#,
+    )
+    .await;
     assert_eq!(say(&node, &[("max-words", Value::Integer(3))]).await, "3");
 }

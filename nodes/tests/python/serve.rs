@@ -19,14 +19,14 @@ nested = Rewriter.bind(app)
 
 @serve.deployment
 class Batched:
-    def __init__(self):
-        self.sizes = []
-    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.2)
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=600)
     async def together(self, texts):
-        self.sizes.append(len(texts))
+        return [f'{text}{len(texts)}' for text in texts]
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.01)
+    async def soon(self, texts):
         return [f'{text}{len(texts)}' for text in texts]
     async def __call__(self, text):
-        return await self.together(text)
+        return await (self.soon if text == 'alone' else self.together)(text)
 
 @serve.deployment
 class Several:
@@ -69,7 +69,8 @@ async fn calls_are_gathered_by_serve_batch() {
     let asked = texts.iter().map(|text| say(&node, text));
     let said = futures::future::join_all(asked).await;
     assert_eq!(said, [r#""a4""#, r#""b4""#, r#""c4""#, r#""d4""#]);
-    assert_eq!(say(&node, &texts[0]).await, r#""a1""#);
+    let alone = [("text", Value::text("alone"))];
+    assert_eq!(say(&node, &alone).await, r#""alone1""#);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use crate::{
 };
 
 block! {
-    /// Calls a function or an object of a Python file, in worker processes.
+    /// Calls a function or an object of a Python file, in worker processes. With a `batch` block
+    /// each argument is a list with the values of several items, and as many results come back.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Python {
         /// The file.
