@@ -338,7 +338,13 @@ fn what_a_python_file_does_not_define_is_guessed() {
         python b { file "gone.py"; function "f" }
         python c { file "not-looked-at.py"; function "f" }
         output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}" }"#,
-        expect![[r#""#]],
+        expect![[r#"
+            error[unknown-name]: rewrite.py has no class `QueryReWriter`
+              3:45 `"QueryReWriter"`
+              help: did you mean "QueryRewriter"?
+            error[unreadable-file]: cannot read gone.py: no such file
+              4:25 `"gone.py"`
+        "#]],
     );
 }
 
@@ -351,6 +357,15 @@ fn a_host_that_a_request_chooses_must_be_allowed() {
         http c { url "https://{{ input.host }}/x"; allow-host "one.example" }
         http d { url "https://fixed.example/{{ input.path }}"; result "{{ body. }}" }
         output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}"; d "{{ d }}" }"#,
-        expect![[r#""#]],
+        expect![[r#"
+            error[missing-option]: the host of this address is not fixed
+              3:22 `"https://{{ input.host }}/x"`
+              help: write the host out, or name those it may be with `allow-host`
+            error[missing-option]: the host of this address is not fixed
+              4:22 `"https://fixed.example{{ input.path }}"`
+              help: write the host out, or name those it may be with `allow-host`
+            error[bad-template]: template does not compile
+              6:81 `}}`: unexpected end of variable block, expected identifier or integer
+        "#]],
     );
 }
