@@ -17,6 +17,7 @@ pub mod reload;
 pub mod report;
 pub mod resilience;
 pub mod scale;
+pub mod simulate;
 pub mod startup;
 pub mod supervisor;
 pub mod topology;

@@ -229,7 +229,7 @@ fn indexes() {
     check(
         &[("docs.index\"", "docs.index\"; from \"documents/\"")],
         expect![[r#"
-            replace  index docs: from default → documents/ (overlap)
+            replace  index docs: from added (overlap)
             replace    search hits: index docs changed (overlap)
             nodes: 4 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
         "#]],

@@ -31,7 +31,7 @@ pub use embed::Embed;
 pub use generate::Generate;
 pub use http::Http;
 pub use http_client::http_client;
-pub use node::{Arguments, Context, Input, Node, NodeError, Running};
+pub use node::{Arguments, BatchKey, Context, Input, Node, NodeError, Running};
 pub use on_thread::{Cost, Model, OnThread};
 pub use python::Python;
 pub use rerank::Rerank;

@@ -104,4 +104,6 @@ codes! {
     INCLUDE_CYCLE = "include-cycle";
     /// An option whose behaviour is not built yet.
     NOT_BUILT_YET = "not-built-yet";
+    /// A line of a load trace that `engine simulate` cannot use.
+    BAD_TRACE = "bad-trace";
 }

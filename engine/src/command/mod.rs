@@ -11,6 +11,7 @@ mod pull;
 mod reference;
 mod reload;
 mod run;
+mod simulate;
 mod status;
 mod terminal;
 
@@ -35,6 +36,8 @@ pub enum Command {
     Index(index::Index),
     /// Load a graph and report throughput and latency.
     Bench(bench::Bench),
+    /// Say what a graph would do under a load, without running it.
+    Simulate(simulate::Simulate),
     /// Show what a running engine is doing.
     Status(status::Status),
     /// Print what a reload from one file to another would do.
@@ -58,6 +61,7 @@ impl Command {
             Command::Pull(pull) => pull.execute(),
             Command::Index(index) => index.execute(),
             Command::Bench(bench) => bench.execute(),
+            Command::Simulate(simulate) => simulate.execute(),
             Command::Status(status) => status.execute(),
             Command::Plan(plan) => plan.execute(),
             Command::Reload(reload) => reload.execute(),

@@ -1,6 +1,6 @@
 //! A graph made ready to run: its expressions compiled, its pools at hand.
 
-use super::{RequestError, expression::Compiled};
+use super::{RequestError, admission, expression::Compiled};
 use crate::pool::Pool;
 use graphs::{Bound, BoundFallback, Expression, Graph, GraphNode, NodeIx, Root};
 use nodes::{NodeError, Value};
@@ -14,6 +14,8 @@ pub struct Prepared {
     pub(super) id: Arc<str>,
     pub(super) nodes: Vec<Node>,
     pub(super) output: Vec<Output>,
+    /// The nodes at which a request takes a place before it begins.
+    pub(super) gated: Vec<NodeIx>,
     /// Whether a node's result may be that of another.
     pub(super) has_fallback_nodes: bool,
     reads_headers: bool,
@@ -106,6 +108,7 @@ impl Prepared {
         let reads_headers = expressions(&graph).any(reads_headers);
         Ok(Self {
             id,
+            gated: admission::gated(&graph),
             nodes,
             output,
             has_fallback_nodes,

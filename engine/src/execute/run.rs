@@ -72,6 +72,12 @@ impl Prepared {
                 after: request.allowed.unwrap_or_else(|| begun.elapsed()),
             },
         };
+        let mut places = match self.admit(context.deadline).await {
+            Err(error) if matches!(error.error, NodeError::Timeout { .. }) => {
+                return Err(late(&[]));
+            }
+            places => places?,
+        };
         state.ready = state.walk.start();
         loop {
             while let Some(ix) = state.take_ready() {
@@ -85,6 +91,7 @@ impl Prepared {
                     Err(error) => state.settle(ix, Err(error))?,
                     Ok(turn) => {
                         asked.push(ix);
+                        places.arrive(ix);
                         under_way.push(answer(ix, turn));
                     }
                 }
@@ -101,6 +108,7 @@ impl Prepared {
                 } } => return Err(late(&asked)),
             };
             asked.retain(|other| *other != ix);
+            places.leave(ix);
             state.timings.push((ix, took));
             state.settle(ix, result.map(Some))?;
         }

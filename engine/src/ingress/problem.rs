@@ -176,7 +176,9 @@ impl Problem {
         problem.0.node = error.node.as_ref().map(ToString::to_string);
         problem.0.retry_after = match &error.error {
             NodeError::Full { retry_after } => Some(*retry_after),
-            NodeError::Unavailable { .. } => Some(Duration::from_secs(1)),
+            NodeError::Unavailable { retry_after, .. } => {
+                Some(retry_after.unwrap_or(Duration::from_secs(1)))
+            }
             _ => None,
         };
         problem
@@ -223,7 +225,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, TYPE);
         if let Some(retry_after) = self.0.retry_after {
-            let seconds = retry_after.as_secs_f64().ceil() as u64;
+            // The header knows whole seconds, and none would be an invitation to come at once.
+            let seconds = (retry_after.as_secs_f64().ceil() as u64).max(1);
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(allow) = self.0.allow {

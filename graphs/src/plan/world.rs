@@ -97,6 +97,6 @@ fn of_index(before: &IndexDecl, after: &IndexDecl) -> Vec<Change> {
     changes.whole("place", backend, &after.backend);
     changes.optional("model", model.as_ref(), after.model.as_ref());
     changes.values("dimensions", dimensions, &after.dimensions);
-    changes.values("from", from, &after.from);
+    changes.optional("from", from.as_ref(), after.from.as_ref());
     changes.into_list()
 }

@@ -5,10 +5,13 @@ use reqwest::{
     Response, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The largest body that is read, in bytes.
 const MOST: usize = 16 << 20;
+
+/// The longest wait that a service may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// How much of the body of a refusal goes into its message, in bytes.
 const SHOWN: usize = 300;
@@ -130,10 +133,19 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> NodeError {
         reason += &format!(": {said}");
     }
     match status.as_u16() {
-        408 | 425 | 429 | 502 | 503 | 504 => NodeError::Unavailable { reason },
+        408 | 425 | 429 | 502 | 503 | 504 => NodeError::Unavailable {
+            reason,
+            retry_after: wait.and_then(seconds),
+        },
         400 | 404 | 405 | 406 | 409 | 410 | 413 | 414 | 415 | 422 => NodeError::Invalid { reason },
         _ => NodeError::failed(reason),
     }
+}
+
+/// A `Retry-After` in seconds. One that is a date is left to the retry's own pauses.
+fn seconds(wait: &str) -> Option<Duration> {
+    let seconds: u64 = wait.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 #[cfg(test)]
@@ -145,7 +157,7 @@ mod tests {
         let class = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
             match refused(status, &HeaderMap::new(), b"no\nline") {
-                NodeError::Unavailable { reason } => format!("unavailable {reason}"),
+                NodeError::Unavailable { reason, .. } => format!("unavailable {reason}"),
                 NodeError::Invalid { reason } => format!("invalid {reason}"),
                 other => format!("failed {other}"),
             }

@@ -227,5 +227,5 @@ fn unreachable(error: reqwest::Error) -> NodeError {
         reason += &format!(": {inner}");
         cause = inner.source();
     }
-    NodeError::Unavailable { reason }
+    NodeError::unavailable(reason)
 }

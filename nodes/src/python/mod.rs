@@ -156,6 +156,14 @@ impl Node for Python {
         }
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), NodeError>> {
+        Box::pin(self.worker.check())
+    }
+
+    fn memory(&self) -> Option<u64> {
+        self.worker.memory()
+    }
+
     fn ended(&self) -> Option<BoxFuture<'static, NodeError>> {
         Some(Box::pin(self.worker.ended()))
     }

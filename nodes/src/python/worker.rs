@@ -50,6 +50,7 @@ pub(super) enum Mode {
 /// A worker that is ready. Dropping it lets the process end.
 pub(super) struct Worker {
     pub(super) mode: Mode,
+    pid: Option<u32>,
     numbers: AtomicU64,
     orders: mpsc::UnboundedSender<Order>,
     ended: watch::Receiver<Option<Arc<str>>>,
@@ -95,6 +96,7 @@ impl Worker {
         let mode = mode.ok_or_else(|| NodeError::failed("the worker does not say how it runs"))?;
         let (orders, ordered) = mpsc::unbounded_channel();
         let (ending, ended) = watch::channel(None);
+        let pid = child.id();
         let owner = Owner {
             node: Arc::clone(&recipe.node),
             mode,
@@ -108,6 +110,7 @@ impl Worker {
         tokio::spawn(owner.run());
         Ok(Self {
             mode,
+            pid,
             numbers: AtomicU64::new(0),
             orders,
             ended,
@@ -135,6 +138,22 @@ impl Worker {
         leaving.answered = true;
         // A worker that had ended before it got the call had no time to begin it.
         result.unwrap_or_else(|| vec![Err(self.gone()); count])
+    }
+
+    /// Comes back when the worker answers, once it is through with what it has.
+    pub(super) async fn check(&self) -> Result<(), NodeError> {
+        match self.call(Vec::new(), None).await.is_empty() {
+            false => Ok(()),
+            true => Err(self.gone()),
+        }
+    }
+
+    /// Bytes of memory that the process takes, where the system tells.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kilobytes * 1024)
     }
 
     /// Waits until the process has ended.

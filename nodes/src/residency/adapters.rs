@@ -98,6 +98,10 @@ impl Adapters for Residency<Adapter> {
     fn get(&self, name: &str) -> Result<Arc<Adapter>, NodeError> {
         self.get_blocking(name)
     }
+
+    fn is_loaded(&self, name: &str) -> bool {
+        self.is_held(name)
+    }
 }
 
 fn missing(name: &str, error: io::Error) -> NodeError {

@@ -13,14 +13,14 @@ use crate::{
     Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
-    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
+    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
     model::Sequence,
     python::Environments,
     source::Fetcher,
 };
 use futures::future::BoxFuture;
 use model::Declared;
-use schema::{IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
+use schema::{Corpus, IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -127,11 +127,9 @@ impl StandardCatalog {
         progress: impl FnMut(usize, usize) + Send + 'static,
     ) -> Result<Built, NodeError> {
         let declared = self.index(index)?;
-        let from = declared
-            .decl
-            .from
-            .as_ref()
-            .map(|from| self.base_dir.join(from.expose()));
+        let corpus = declared.decl.from.as_ref();
+        let from = corpus.map(|corpus| self.base_dir.join(corpus.path.expose()));
+        let reading = reading(&corpus.map_or_else(Corpus::default, |corpus| corpus.value.clone()));
         let data = match data {
             [] => from.into_iter().collect(),
             data => data.to_vec(),
@@ -171,7 +169,8 @@ impl StandardCatalog {
                     vectors.map_err(|error| NodeError::because("failed to embed", error))?;
                 Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
             };
-            let found: Result<Vec<_>, _> = data.iter().map(|path| documents(path)).collect();
+            let found: Result<Vec<_>, _> =
+                data.iter().map(|path| documents(path, &reading)).collect();
             let found = found?;
             let total = found.iter().map(|documents| documents.total).sum();
             let records = found.into_iter().flat_map(|documents| documents.records);
@@ -332,6 +331,14 @@ fn folder(decl: &IndexDecl, base_dir: &Path) -> Option<PathBuf> {
     match &decl.backend {
         IndexBackend::Embedded { path } => Some(base_dir.join(path.expose())),
         _ => None,
+    }
+}
+
+fn reading(corpus: &Corpus) -> Reading {
+    let exclude = corpus.exclude.iter();
+    Reading {
+        exclude: exclude.map(|path| path.expose().into()).collect(),
+        passage_size: corpus.passage_size as usize,
     }
 }
 

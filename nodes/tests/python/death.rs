@@ -137,3 +137,15 @@ async fn a_worker_ends_with_its_node() {
     drop(node);
     gone(pid).await;
 }
+
+#[tokio::test]
+async fn a_worker_says_that_it_is_well_and_what_memory_it_takes() {
+    for function in ["f", "later"] {
+        let node = start(&file(FRAIL), &format!("function {function:?}")).await;
+        node.check().await.unwrap();
+        assert!(node.memory().unwrap() > 1 << 20);
+        kill(pid(&node).await);
+        lost(Err(node.ended().unwrap().await));
+        assert!(node.check().await.is_err());
+    }
+}

@@ -239,7 +239,8 @@ class Plain:
 
     def answer(self, call, items):
         self.current = call
-        if call in self.cancelled:
+        # A call without items asks whether this worker is well.
+        if not items or call in self.cancelled:
             self.link.sendall(frame(b"Z", CALL.pack(call)))
         elif self.batched:
             try:
@@ -336,6 +337,8 @@ class Concurrent:
             ended.set_result(None)
 
     async def answer(self, call, items):
+        if not items:
+            return self.link.sendall(frame(b"Z", CALL.pack(call)))
         try:
             if self.batched:
                 out = spread(call, items, await self.call(**columns(items)))
