@@ -37,6 +37,6 @@ pub use python::Python;
 pub use rerank::Rerank;
 pub use search::Search;
 pub use split::{Split, pieces};
-pub use standard::{ModelSummary, StandardCatalog, local_dimensions};
+pub use standard::{ModelSummary, StandardCatalog, local_adapters, local_dimensions};
 pub use stream::{Finish, FinishReason, TextSink, TextStream, text_stream};
 pub use value::{Document, Map, Misfit, Value};

@@ -5,6 +5,7 @@
 //! is serialised on the way, and nothing is decided here that the check could decide.
 
 mod admission;
+mod ahead;
 mod call;
 mod expression;
 mod prepared;

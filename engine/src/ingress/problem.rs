@@ -66,7 +66,8 @@ impl Problem {
 
     /// The path leads nowhere on the admin listener.
     pub(crate) fn no_admin_route(path: &str) -> Self {
-        let detail = format!("nothing is served at {path}; there are /metrics and /status");
+        let detail =
+            format!("nothing is served at {path}; there are /metrics, /status and /adapters");
         Self::new(StatusCode::NOT_FOUND, "no-route", detail)
     }
 
@@ -182,6 +183,22 @@ impl Problem {
             _ => None,
         };
         problem
+    }
+
+    /// An operator's order that was not carried out.
+    pub(crate) fn of_order(error: &NodeError) -> Self {
+        let graph = "".into();
+        let error = error.clone();
+        let node = None;
+        let mut problem =
+            Self::of_request(&RequestError { graph, node, error }, WhenFull::default());
+        problem.0.graph = None;
+        problem
+    }
+
+    /// An order that makes no sense.
+    pub(crate) fn order(reason: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", reason)
     }
 
     /// Names the graph that was asked.
