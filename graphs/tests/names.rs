@@ -394,3 +394,43 @@ fn a_template_that_does_not_compile_is_shown_at_the_place() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_python_file_does_not_define_is_guessed() {
+    check(
+        r#"input { query type=string }
+        python a { file "rewrite.py"; class "QueryReWriter"; arguments { q "{{ input.query }}" } }
+        python b { file "gone.py"; function "f" }
+        python c { file "not-looked-at.py"; function "f" }
+        output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}" }"#,
+        expect![[r#"
+            error[unknown-name]: rewrite.py has no class `QueryReWriter`
+              3:45 `"QueryReWriter"`
+              help: did you mean "QueryRewriter"?
+            error[unreadable-file]: cannot read gone.py: no such file
+              4:25 `"gone.py"`
+        "#]],
+    );
+}
+
+#[test]
+fn a_host_that_a_request_chooses_must_be_allowed() {
+    check(
+        r#"input { host type=string; path type=string }
+        http a { url "https://{{ input.host }}/x" }
+        http b { url "https://fixed.example{{ input.path }}" }
+        http c { url "https://{{ input.host }}/x"; allow-host "one.example" }
+        http d { url "https://fixed.example/{{ input.path }}"; result "{{ body. }}" }
+        output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}"; d "{{ d }}" }"#,
+        expect![[r#"
+            error[missing-option]: the host of this address is not fixed
+              3:22 `"https://{{ input.host }}/x"`
+              help: write the host out, or name those it may be with `allow-host`
+            error[missing-option]: the host of this address is not fixed
+              4:22 `"https://fixed.example{{ input.path }}"`
+              help: write the host out, or name those it may be with `allow-host`
+            error[bad-template]: template does not compile
+              6:81 `}}`: unexpected end of variable block, expected identifier or integer
+        "#]],
+    );
+}
