@@ -135,20 +135,17 @@ async fn a_request_is_what_the_file_says() {
             body "{{{{ input.x }}}}""#
     ));
     assert_eq!(node.running(), Running::ManyItems);
-    let answer = ask(
-        &node,
-        &[
-            url(address, "/echo"),
-            ("header x-city", Value::text("Ulm")),
-            (
-                "query q",
-                Value::list([Value::text("a b&c"), Value::Integer(2)]),
-            ),
-            ("query url", Value::text("fixed")),
-            ("body", Value::from_json(br#"{"n": [1]}"#).unwrap()),
-        ],
-    );
-    let answer = answer.await.unwrap().to_json().unwrap();
+    let arguments = [
+        url(address, "/echo"),
+        ("header x-city", Value::text("Ulm")),
+        (
+            "query q",
+            Value::list([Value::text("a b&c"), Value::Integer(2)]),
+        ),
+        ("query url", Value::text("fixed")),
+        ("body", Value::from_json(br#"{"n": [1]}"#).unwrap()),
+    ];
+    let answer = ask(&node, &arguments).await.unwrap().to_json().unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
     let expected = serde_json::json!({
         "method": "POST",
