@@ -292,19 +292,19 @@ fn adapters_that_are_named_are_there() {
     }
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapter "leagl"
-          4:53 `"leagl"`
+          4:55 `"leagl"`
           help: did you mean "legal"?
     "#]]
     .assert_eq(&problems_of_file(&file(tuned, "leagl")));
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapter "summary"
-          4:53 `"summary"`
+          4:55 `"summary"`
           help: there is legal and qa
     "#]]
     .assert_eq(&problems_of_file(&file(tuned, "summary")));
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapters
-          4:53 `"qa"`
+          4:55 `"qa"`
           1:7 `tuned`: it is declared here
           help: name their folder in the model: `adapters "adapters/"`
     "#]]
@@ -320,7 +320,7 @@ fn adapters_that_are_named_are_there() {
           1:78 `qa`
           help: there is own
         error[unknown-name]: model "tuned" has no adapter "qa"
-          4:53 `"qa"`
+          4:55 `"qa"`
           help: there is own
     "#]]
     .assert_eq(&problems_of_file(&file(declared, "qa")));
@@ -334,7 +334,7 @@ fn adapters_that_are_named_are_there() {
     expect![[r#"
         error[duplicate-name]: a second adapter is named "own"
           4:17 `own`
-          3:17 `own`: the first
+          3:17 `own`: the first one
     "#]]
     .assert_eq(&problems_of_file(&file(twice, "own")));
 }
