@@ -193,6 +193,7 @@ impl Care {
             Err(
                 NodeError::Unavailable { .. }
                 | NodeError::Timeout { .. }
+                | NodeError::Lost { .. }
                 | NodeError::Failed { .. },
             ) => Ended::Badly,
         };

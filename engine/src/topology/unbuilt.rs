@@ -28,7 +28,7 @@ fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
     let decl = &node.decl;
     let kind = decl.work.kind();
     let mut found = of_pool(&decl.pool, decl.id.span);
-    if matches!(kind, Kind::Http | Kind::Python | Kind::Infer) {
+    if kind == Kind::Infer {
         found.push(refused(kind.name(), decl.id.span));
     }
     let backend = match &decl.work {
