@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws docs/performance-*.svg from the figures that compare.py --save kept beside this script."""
+"""Draws docs/performance-*.svg and prints the tables of docs/performance.md from the figures that
+compare.py --save kept in the folder results."""
 
 import json
 import pathlib
@@ -26,9 +27,27 @@ STYLE = """
 
 def main():
     for name, title in CHARTS.items():
-        rows = json.loads((HERE / "results" / f"{name}.json").read_text())
-        rows = [row for row in rows if "ratio" in row]
-        (DOCS / f"performance-{name}.svg").write_text(chart(title, rows))
+        (DOCS / f"performance-{name}.svg").write_text(chart(title, ratios(name)))
+    for name in (*CHARTS, "http"):
+        print(table(ratios(name)))
+
+
+def ratios(name):
+    rows = json.loads((HERE / "results" / f"{name}.json").read_text())
+    return [row for row in rows if "ratio" in row]
+
+
+def table(rows):
+    lines = ["| | ours | peer | ratio |", "|---|---|---|---|"]
+    for row in rows:
+        digits = 2 if row["ours"]["median"] < 20 else 0
+        cells = [
+            f"{side['median']:.{digits}f} ({side['least']:.{digits}f} to {side['most']:.{digits}f})"
+            for side in (row["ours"], row["peer"])
+        ]
+        cells = [f"{row['case']}, {row['unit']}", *cells, f"{row['ratio']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def chart(title, rows):

@@ -268,34 +268,63 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
                 acc[r][1] = s.dot(acc[r][1], x, w1);
             }
         }
+        // Put down first: what follows is too long to be unrolled, and sums that are counted through
+        // would leave their registers in the loop above.
+        let mut sums = [[0.0; 2 * MAX_LANES]; ROWS];
         for half in 0..2 {
-            let at = column + half * S::LANES;
-            if at >= panel.columns {
-                break;
-            }
-            let scale = s.load(panel.scales.as_ptr().add(at));
-            let sum = s.load_i(panel.sums.as_ptr().add(at).cast());
+            let sum = s.load_i(panel.sums.as_ptr().add(column + half * S::LANES).cast());
             for r in 0..ROWS {
-                let affine = &*x.rows.as_ptr().add(r);
-                let exact = s.sub_i(acc[r][half], s.mul_i(sum, s.splat_i(affine.zero)));
-                let mut value = s.mul(s.to_float(exact), s.splat(affine.scale));
-                if stride > 0 {
-                    // The weights of the input that is left out: its byte of a group of four.
-                    let group = affine.largest_at / GROUP * WIDTH + half * S::LANES;
-                    let mut one = [0u8; GROUP];
-                    one[affine.largest_at % GROUP] = 1;
-                    let weight = s.load_i(weights.add(group * GROUP));
-                    let weight = s.dot(s.splat_i(0), s.splat_4(one.as_ptr()), weight);
-                    value = s.fma(s.to_float(weight), s.splat(affine.largest), value);
-                }
-                value = s.mul(value, scale);
-                if !panel.far_out.is_empty() {
-                    let x = &x.floats[r * x.k..][..x.k];
-                    value = s.add(value, far_out(s, x, panel.far_out, (first + at, S::LANES)));
-                }
-                target.write(s, row + r, first + at, panel.columns - at, value);
+                let zero = s.splat_i((*x.rows.as_ptr().add(r)).zero);
+                let exact = s.to_float(s.sub_i(acc[r][half], s.mul_i(sum, zero)));
+                s.store(sums[r].as_mut_ptr().add(half * S::LANES), exact);
             }
         }
+        for (r, sums) in sums.iter().enumerate() {
+            for lane in (0..2 * S::LANES).step_by(S::LANES) {
+                let at = column + lane;
+                if at < panel.columns {
+                    let exact = s.load(sums.as_ptr().add(lane));
+                    let value = finish(s, &x, r, panel, (first, at), exact);
+                    target.write(s, row + r, first + at, panel.columns - at, value);
+                }
+            }
+        }
+    }
+}
+
+/// The value of a vector of outputs from the sum of its products with the bytes of row `r`; `place` is
+/// the panel's column, and the column inside of the panel.
+///
+/// # Safety
+/// As for [`micro`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(
+    s: S,
+    x: &Input<'_>,
+    r: usize,
+    panel: &Panel<'_>,
+    (first, at): (usize, usize),
+    exact: S::F,
+) -> S::F {
+    // SAFETY: inside of what the caller vouches for.
+    unsafe {
+        let affine = &*x.rows.as_ptr().add(r);
+        let mut value = s.mul(exact, s.splat(affine.scale));
+        if x.k > 0 {
+            // The weights of the input that is left out: its byte of a group of four.
+            let group = (affine.largest_at / GROUP * WIDTH + at) * GROUP;
+            let mut one = [0u8; GROUP];
+            one[affine.largest_at % GROUP] = 1;
+            let weight = s.load_i(panel.bytes.as_ptr().cast::<u8>().add(group));
+            let weight = s.dot(s.splat_i(0), s.splat_4(one.as_ptr()), weight);
+            value = s.fma(s.to_float(weight), s.splat(affine.largest), value);
+        }
+        value = s.mul(value, s.load(panel.scales.as_ptr().add(at)));
+        if !panel.far_out.is_empty() {
+            let x = &x.floats[r * x.k..][..x.k];
+            value = s.add(value, far_out(s, x, panel.far_out, (first + at, S::LANES)));
+        }
+        value
     }
 }
 
