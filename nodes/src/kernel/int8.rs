@@ -313,10 +313,9 @@ unsafe fn finish<S: Simd>(
         if x.k > 0 {
             // The weights of the input that is left out: its byte of a group of four.
             let group = (affine.largest_at / GROUP * WIDTH + at) * GROUP;
-            let mut one = [0u8; GROUP];
-            one[affine.largest_at % GROUP] = 1;
+            let one = 1i32 << (8 * (affine.largest_at % GROUP));
             let weight = s.load_i(panel.bytes.as_ptr().cast::<u8>().add(group));
-            let weight = s.dot(s.splat_i(0), s.splat_4(one.as_ptr()), weight);
+            let weight = s.dot(s.splat_i(0), s.splat_i(one.to_le()), weight);
             value = s.fma(s.to_float(weight), s.splat(affine.largest), value);
         }
         value = s.mul(value, s.load(panel.scales.as_ptr().add(at)));

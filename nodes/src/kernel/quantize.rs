@@ -19,6 +19,8 @@ use std::ops::Range;
 pub(crate) const BLOCK: usize = 32;
 /// Steps below this are not told from 0.
 const LEAST: f32 = 1e-30;
+/// Values that are looked through together for the largest.
+const PART: usize = 64;
 /// Fewer values than this are not worth waking another thread.
 const GRAIN: usize = 16 * 1024;
 
@@ -234,24 +236,21 @@ fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
 /// Where the value of the largest magnitude is.
 #[inline(always)]
 fn largest_at<S: Simd>(s: S, x: &[f32]) -> usize {
-    let mut largest = s.zero();
-    for i in (0..x.len()).step_by(S::LANES) {
-        largest = s.max(largest, s.abs(s.get(x, i, 0.0)));
-    }
-    let largest = s.largest(largest);
-    // First the part that has it, without leaving the loop early: that is done in vectors.
-    for start in (0..x.len()).step_by(4 * MAX_LANES) {
-        let part = &x[start..x.len().min(start + 4 * MAX_LANES)];
-        let mut found = false;
-        for v in part {
-            found |= v.abs() == largest;
+    let (mut largest, mut first) = (-1.0, 0);
+    for start in (0..x.len()).step_by(PART) {
+        let part = &x[start..x.len().min(start + PART)];
+        let mut most = s.zero();
+        for i in (0..part.len()).step_by(S::LANES) {
+            most = s.max(most, s.abs(s.get(part, i, 0.0)));
         }
-        if found {
-            for (i, v) in part.iter().enumerate() {
-                if v.abs() == largest {
-                    return start + i;
-                }
-            }
+        let most = s.largest(most);
+        if most > largest {
+            (largest, first) = (most, start);
+        }
+    }
+    for (i, v) in x.iter().enumerate().skip(first).take(PART) {
+        if v.abs() == largest {
+            return i;
         }
     }
     0 // there are only values that are no numbers, or none at all

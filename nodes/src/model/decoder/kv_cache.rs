@@ -4,8 +4,8 @@
 //! all lengths share what there is without gaps (Kwon et al. 2023, *PagedAttention*). Layers with a
 //! sliding window have lists of their own, which let go of blocks that no position to come can see.
 //!
-//! They are halves, as in llama.cpp: that costs a logit less than a hundredth of what quantised
-//! activations cost it, and saves half the memory.
+//! They are halves, as in llama.cpp, which saves half the memory; logits stay within the same
+//! tolerance of those of transformers.
 //!
 //! A sequence is admitted only if there is room for its longest possible course: nothing has to be
 //! taken back from it later. Who is admitted when is not decided here.
