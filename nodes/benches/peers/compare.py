@@ -25,6 +25,8 @@ ROOT = HERE.parents[2]
 WORK = ROOT / "target" / "peers"
 # Between two turns, so that threads that still wait for work fall asleep.
 REST_SECONDS = 0.05
+# Short work is repeated within a turn for about this long.
+TURN_SECONDS = 0.25
 WORDS = (
     "a batch is formed when a replica is free and the queue that holds what waits is "
     "bounded so that nobody waits for an answer which cannot come in time"
@@ -113,7 +115,7 @@ class Table:
         taken = ([], [])
         for turn in range(self.options.rounds + 1):
             for run, times in zip((ours, peer), taken):
-                seconds = run()
+                seconds = turn_of(run)
                 if turn > 0:  # the first is a rehearsal
                     times.append(seconds)
                 time.sleep(REST_SECONDS)
@@ -127,6 +129,14 @@ class Table:
     def fact(self, case, **figures):
         self.rows.append({"case": case, **figures})
         print(f"{case}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+
+
+def turn_of(run):
+    """The median of as many runs as a turn has time for, at least one."""
+    times, began = [], time.perf_counter()
+    while not times or time.perf_counter() - began < TURN_SECONDS:
+        times.append(run())
+    return statistics.median(times)
 
 
 def summary(figures):
