@@ -1,16 +1,18 @@
 //! What is known of the world when a file is checked. The engine gathers it; the check only reads.
 
 use schema::Name;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is known of models, indexes and the machine. What is absent is unknown, and whatever
 /// depends on it is checked when the graph is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Models whose files are on this machine already.
+    /// Models of which something is on this machine already.
     pub models: HashMap<Name, ModelFacts>,
     /// Indexes that exist already.
     pub indexes: HashMap<Name, IndexFacts>,
+    /// Files of Python nodes, by their path as written.
+    pub python: HashMap<String, PythonFacts>,
     /// The machine that the graph is to run on.
     pub machine: Option<Machine>,
 }
@@ -20,6 +22,8 @@ pub struct Facts {
 pub struct ModelFacts {
     /// Size of the vectors that it embeds to.
     pub dimensions: Option<usize>,
+    /// The names of the adapters in its folder, if that could be read.
+    pub adapters: Option<Vec<String>>,
 }
 
 /// What an index says of itself.
@@ -27,6 +31,15 @@ pub struct ModelFacts {
 pub struct IndexFacts {
     /// Size of its vectors.
     pub dimensions: Option<usize>,
+}
+
+/// What is known of a Python file.
+#[derive(Debug, Clone)]
+pub enum PythonFacts {
+    /// It cannot be read, with the reason.
+    Unreadable(String),
+    /// It defines these names and no others.
+    Defines(BTreeSet<String>),
 }
 
 /// What a machine has.

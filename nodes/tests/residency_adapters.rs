@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use nodes::{
-    NodeError,
+    Arguments, Context, Input, Model, Node as _, NodeError, OnThread, Value,
     adapter::{Adapter, Adapters, Base, Linear},
     residency::{AdapterFolder, Loader, Policy, Residency},
 };
@@ -147,4 +147,121 @@ fn a_folder_that_is_not_there_holds_no_adapters() {
     assert!(loader.names().unwrap().is_empty());
     let error = loader.load("good").map(|_| ()).unwrap_err();
     assert!(matches!(error, NodeError::NotFound { .. }));
+}
+
+#[test]
+fn declared_adapters_come_first_and_need_no_folder() {
+    let folder = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    write(&elsewhere.path().join("own"), 4, 3.0);
+    let own = elsewhere.path().join("own");
+    let declared = BTreeMap::from([("good".to_owned(), own.clone()), ("own".to_owned(), own)]);
+    let loader = AdapterFolder::new(folder.path(), base()).with_declared(declared.clone());
+    assert_eq!(
+        loader.names().unwrap(),
+        ["cut", "good", "other-model", "own"]
+    );
+    let generation = |name| loader.load(name).unwrap().generation;
+    assert_eq!(generation("good"), generation("own"));
+    let alone = AdapterFolder::of(None, base()).with_declared(declared);
+    assert_eq!(alone.names().unwrap(), ["good", "own"]);
+    assert!(matches!(
+        alone.load("cut").map(|_| ()).unwrap_err(),
+        NodeError::NotFound { .. }
+    ));
+}
+
+#[test]
+fn operators_name_folders_of_the_model_and_no_others() {
+    let folder = folder();
+    let outside = tempfile::tempdir().unwrap();
+    write(&outside.path().join("secret"), 4, 1.0);
+    write(&folder.path().join("team/nested"), 4, 5.0);
+    let loader = AdapterFolder::new(folder.path(), base()).with_home(folder.path());
+    loader.add("legal", Path::new("team/nested")).unwrap();
+    loader
+        .add("legal", &folder.path().join("team/nested"))
+        .unwrap();
+    assert!(loader.names().unwrap().contains(&"legal".to_owned()));
+    assert_eq!(loader.load("legal").unwrap().value.name().as_ref(), "legal");
+    // A folder by its own name is nothing new, and another's name is taken.
+    loader.add("good", Path::new("good")).unwrap();
+    for (name, path) in [
+        ("good", "team/nested"),
+        ("legal", "good"),
+        ("x", "."),
+        ("x", "nothing"),
+        ("x", "good/adapter_config.json"),
+        ("x", "/"),
+        ("../x", "good"),
+        ("x", outside.path().join("secret").to_str().unwrap()),
+    ] {
+        let refused = loader.add(name, Path::new(path));
+        assert!(
+            matches!(refused, Err(NodeError::Invalid { .. })),
+            "{name} {path}"
+        );
+    }
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(outside.path().join("secret"), link).unwrap();
+        assert!(loader.add("x", Path::new("link")).is_err());
+    }
+    loader.forget("legal");
+    assert!(loader.stamp("legal").is_err());
+}
+
+#[tokio::test]
+async fn what_is_added_and_cannot_be_loaded_has_no_name() {
+    let folder = folder();
+    let loader = AdapterFolder::new(folder.path(), base()).with_home(folder.path());
+    let residency = Residency::new(loader, Policy::new(16, ByteSize(1 << 20)));
+    assert!(residency.add("x", Path::new("cut")).await.is_err());
+    residency.add("x", Path::new("good")).await.unwrap();
+    assert!(residency.unload("x").await);
+    let error = residency.get("x").await.unwrap_err();
+    assert!(matches!(error, NodeError::NotFound { .. }), "{error}");
+}
+
+/// Says of each item which adapter it had.
+struct Tells(Arc<dyn Adapters>);
+
+impl Model for Tells {
+    fn forward(&mut self, batch: Vec<Input>) -> Vec<Result<Value, NodeError>> {
+        let tell = |item: &Input| {
+            let name = item.arguments.get("adapter").as_text().unwrap();
+            Ok(Value::text(&**self.0.get(name)?.name()))
+        };
+        batch.iter().map(tell).collect()
+    }
+
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_to_be_loaded_shares_no_batch_and_is_loaded_meanwhile() {
+    let folder = folder();
+    let residency = residency(&folder);
+    let node = OnThread::spawn("tells", 1, Tells(Arc::new(residency.clone()))).unwrap();
+    let item = |name: &str| Input {
+        arguments: Arguments::from_iter([("adapter", Value::text(name))]),
+        context: Context::default(),
+    };
+    let key = node.key(&item("good")).expect("it is not in memory");
+    // To ask has begun to load it.
+    while !node.is_resident(&key) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.key(&item("good")), None);
+    assert_eq!(residency.snapshot().loads, 1);
+    // What will be refused need not wait.
+    assert_eq!(node.key(&item("../good")), None);
+    assert!(residency.get("none").await.is_err());
+    assert_eq!(node.key(&item("none")), None);
+    let answers = node.run(vec![item("good"), item("none")]).await;
+    assert_eq!(&**answers[0].as_ref().unwrap().as_text().unwrap(), "good");
+    assert!(matches!(answers[1], Err(NodeError::NotFound { .. })));
 }

@@ -61,7 +61,7 @@ codes! {
 codes! {
     /// The codes that `graphs::check` gives.
     CHECK:
-    /// A name that nothing bears: a node, model, index, field, filter, test or function.
+    /// A name that nothing bears: a node, model, adapter, index, field, filter, test or function.
     UNKNOWN_NAME = "unknown-name";
     /// A field that a value does not have.
     UNKNOWN_FIELD = "unknown-field";
@@ -102,6 +102,10 @@ codes! {
     UNREADABLE_FILE = "unreadable-file";
     /// A file that includes itself, directly or through others.
     INCLUDE_CYCLE = "include-cycle";
+    /// A file to be run that has no graph.
+    NO_GRAPH = "no-graph";
     /// An option whose behaviour is not built yet.
     NOT_BUILT_YET = "not-built-yet";
+    /// A line of a load trace that `engine simulate` cannot use.
+    BAD_TRACE = "bad-trace";
 }

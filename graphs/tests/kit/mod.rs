@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the kit")]
 
-use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, check};
+use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, PythonFacts, check};
 use schema::{Diagnostic, Document, Name, Severity, Source, SourceId, Span, parse};
 
 /// Models and indexes that every test may use.
@@ -13,24 +13,42 @@ model gemma { source "file:gemma.gguf" }
 index docs { path "docs.index"; model minilm }
 "#;
 
-/// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128.
+/// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128; the folder of `tuned`
+/// holds the adapters `legal` and `qa`.
 pub fn facts() -> Facts {
     let model = |name: &str, size| {
         (
             Name::new(name),
             ModelFacts {
                 dimensions: Some(size),
+                ..ModelFacts::default()
             },
         )
     };
+    let tuned = ModelFacts {
+        adapters: Some(vec!["legal".to_owned(), "qa".to_owned()]),
+        ..ModelFacts::default()
+    };
+    let tuned = (Name::new("tuned"), tuned);
     Facts {
-        models: [model("minilm", 384), model("small", 128)].into(),
+        models: [model("minilm", 384), model("small", 128), tuned].into(),
         indexes: [(
             Name::new("docs"),
             IndexFacts {
                 dimensions: Some(384),
             },
         )]
+        .into(),
+        python: [
+            (
+                "rewrite.py".to_owned(),
+                PythonFacts::Defines(["QueryRewriter".to_owned()].into()),
+            ),
+            (
+                "gone.py".to_owned(),
+                PythonFacts::Unreadable("no such file".to_owned()),
+            ),
+        ]
         .into(),
         machine: Some(Machine {
             cpus: 4.0,

@@ -6,19 +6,22 @@
 
 mod model;
 
-pub use model::{ModelSummary, local_dimensions};
+pub use model::{ModelSummary, local_adapters, local_dimensions};
 
 use crate::{
-    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
+    Catalog, Embed, Generate, Http, Input, Node, NodeError, OnThread, Order, Python, Rerank,
+    Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
-    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
+    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
     model::Sequence,
+    python::Environments,
+    residency::AdapterStore,
     source::Fetcher,
 };
 use futures::future::BoxFuture;
 use model::Declared;
-use schema::{IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
+use schema::{Corpus, IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -31,6 +34,7 @@ use tokio::sync::OnceCell;
 pub struct StandardCatalog {
     models: HashMap<Name, Arc<Declared>>,
     indexes: HashMap<Name, Arc<DeclaredIndex>>,
+    environments: Environments,
     base_dir: PathBuf,
 }
 
@@ -72,16 +76,20 @@ impl StandardCatalog {
         Self {
             models: models.iter().map(declare_model).collect(),
             indexes: indexes.iter().map(declare_index).collect(),
+            environments: Environments::new(Arc::clone(fetcher)),
             base_dir: base_dir.to_owned(),
         }
     }
 
-    /// Fetches the files of a model, if they are not here, and loads none of them.
+    /// Fetches the files of a model and of its adapters, if they are not here, and loads none of
+    /// them.
     ///
     /// # Errors
-    /// What each of its sources said.
+    /// What each of the sources said.
     pub async fn fetch(&self, model: &str) -> Result<PathBuf, NodeError> {
-        self.model(model)?.fetch().await
+        let model = self.model(model)?;
+        model.fetch_adapters().await?;
+        model.fetch().await
     }
 
     /// What is loaded, for people.
@@ -123,11 +131,9 @@ impl StandardCatalog {
         progress: impl FnMut(usize, usize) + Send + 'static,
     ) -> Result<Built, NodeError> {
         let declared = self.index(index)?;
-        let from = declared
-            .decl
-            .from
-            .as_ref()
-            .map(|from| self.base_dir.join(from.expose()));
+        let corpus = declared.decl.from.as_ref();
+        let from = corpus.map(|corpus| self.base_dir.join(corpus.path.expose()));
+        let reading = reading(&corpus.map_or_else(Corpus::default, |corpus| corpus.value.clone()));
         let data = match data {
             [] => from.into_iter().collect(),
             data => data.to_vec(),
@@ -167,7 +173,8 @@ impl StandardCatalog {
                     vectors.map_err(|error| NodeError::because("failed to embed", error))?;
                 Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
             };
-            let found: Result<Vec<_>, _> = data.iter().map(|path| documents(path)).collect();
+            let found: Result<Vec<_>, _> =
+                data.iter().map(|path| documents(path, &reading)).collect();
             let found = found?;
             let total = found.iter().map(|documents| documents.total).sum();
             let records = found.into_iter().flat_map(|documents| documents.records);
@@ -265,6 +272,11 @@ impl StandardCatalog {
                 Ok(Arc::new(Search::new(index, cpus)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
+            Work::Http(work) => Ok(Arc::new(Http::new(work)?)),
+            Work::Python(work) => {
+                let python = Python::start(work, order, &self.base_dir, &self.environments);
+                Ok(Arc::new(python.await?))
+            }
             other => Err(NodeError::failed(format!(
                 "{} nodes are not built yet",
                 other.kind().name()
@@ -287,6 +299,10 @@ impl Catalog for StandardCatalog {
             warm(order.work, Arc::clone(&node)).await?;
             Ok(node)
         })
+    }
+
+    fn adapters(&self, model: &str) -> Option<Arc<dyn AdapterStore>> {
+        self.models.get(model)?.store()
     }
 }
 
@@ -323,6 +339,14 @@ fn folder(decl: &IndexDecl, base_dir: &Path) -> Option<PathBuf> {
     match &decl.backend {
         IndexBackend::Embedded { path } => Some(base_dir.join(path.expose())),
         _ => None,
+    }
+}
+
+fn reading(corpus: &Corpus) -> Reading {
+    let exclude = corpus.exclude.iter();
+    Reading {
+        exclude: exclude.map(|path| path.expose().into()).collect(),
+        passage_size: corpus.passage_size as usize,
     }
 }
 
