@@ -68,6 +68,8 @@ pub struct Context {
 pub enum Running {
     /// One after the other: a model that computes on its own threads.
     OneBatch,
+    /// So many batches at the same time: calls of a service that takes many items in one call.
+    Batches(usize),
     /// Single items, as many at once as `max-ongoing-requests` allows: calls of services, and a
     /// decoder that puts its own batches together step by step.
     ManyItems,

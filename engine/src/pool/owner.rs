@@ -209,6 +209,7 @@ impl Owner {
             Report::Freed { replica, items } => {
                 if let Some(replica) = self.staff.get(replica) {
                     replica.ongoing -= items;
+                    replica.batches -= 1;
                 }
                 self.rate.done(now, items);
                 while self.running.try_join_next().is_some() {}
@@ -301,12 +302,13 @@ impl Owner {
             let after = Instant::now().saturating_duration_since(late.entered);
             late.refuse(NodeError::Timeout { after });
         }
-        while self.staff.free(&self.limits).is_some() {
+        while let Some(replica) = self.staff.free(&self.limits) {
+            let limits = self.limits.next_batch(replica.ongoing);
             if let Some(part) = self.suspects.pop_front() {
                 self.run_batch(part);
                 continue;
             }
-            match self.queue.next(now, self.limits.batch) {
+            match self.queue.next(now, limits) {
                 Next::Batch { items, waited } => {
                     self.metrics.batch_wait.observe(waited.as_secs_f64());
                     self.run_batch(items);
@@ -334,6 +336,7 @@ impl Owner {
         let items = batch.len();
         self.metrics.batch_size.observe(items as f64);
         replica.ongoing += items;
+        replica.batches += 1;
         let run = Run {
             node: Arc::clone(&replica.node),
             permit: Arc::new(Permit {

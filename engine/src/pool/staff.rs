@@ -21,6 +21,8 @@ pub(super) struct Replica {
     pub(super) node: Arc<dyn Node>,
     /// Items that it holds, streams that are read among them.
     pub(super) ongoing: usize,
+    /// Batches that these items are in.
+    pub(super) batches: usize,
     /// Set when it is given up with all that it runs.
     pub(super) lost: CancellationToken,
     state: State,
@@ -103,6 +105,7 @@ impl Staff {
             id: self.next,
             node,
             ongoing: 0,
+            batches: 0,
             lost: CancellationToken::new(),
             state: State::Working,
         });
@@ -163,10 +166,7 @@ impl Staff {
 
     /// The replica with the fewest items, if it may take another.
     pub(super) fn free(&mut self, limits: &Limits) -> Option<&mut Replica> {
-        let room = |replica: &Replica| match limits.one_at_a_time {
-            true => replica.ongoing == 0,
-            false => replica.ongoing < limits.ongoing,
-        };
+        let room = |replica: &Replica| limits.has_room(replica.batches, replica.ongoing);
         let working = self
             .replicas
             .iter_mut()

@@ -2,9 +2,7 @@
 //! start: nothing is accepted and ignored.
 
 use graphs::{GraphNode, Program};
-use schema::{
-    Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, Span, Work, codes, kind::Backend,
-};
+use schema::{Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, Span, codes};
 
 /// One diagnostic for every option of the program whose behaviour is not built yet.
 pub fn unbuilt(program: &Program) -> Vec<Diagnostic> {
@@ -30,15 +28,6 @@ fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
     let mut found = of_pool(&decl.pool, decl.id.span);
     if matches!(kind, Kind::Http | Kind::Python | Kind::Infer) {
         found.push(refused(kind.name(), decl.id.span));
-    }
-    let backend = match &decl.work {
-        Work::Embed(work) => Some(&work.backend),
-        Work::Rerank(work) => Some(&work.backend),
-        Work::Generate(work) => Some(&work.backend),
-        _ => None,
-    };
-    if let Some(Backend::Remote(endpoint)) = backend {
-        found.push(refused("endpoint", endpoint.span));
     }
     found
 }

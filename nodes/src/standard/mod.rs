@@ -11,6 +11,7 @@ pub use model::{ModelSummary, local_dimensions};
 use crate::{
     Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
     compute::ComputePool,
+    endpoint::{RemoteEmbed, RemoteGenerate, RemoteRerank},
     generate::GenerateOptions,
     index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
     model::Sequence,
@@ -235,6 +236,9 @@ impl StandardCatalog {
     }
 
     async fn node(&self, order: Order<'_>) -> Result<Arc<dyn Node>, NodeError> {
+        if let Some(remote) = remote(order.work) {
+            return remote;
+        }
         let threads = (order.resources.cpu.ceil() as usize).max(1);
         match order.work {
             Work::Embed(work) => {
@@ -275,7 +279,7 @@ impl StandardCatalog {
     fn local(&self, backend: &Backend) -> Result<Arc<Declared>, NodeError> {
         match backend {
             Backend::Local(local) => self.model(local.model.as_str()),
-            Backend::Remote(_) => Err(NodeError::failed("endpoints are not built yet")),
+            Backend::Remote(_) => Err(NodeError::failed("this node has no model")),
         }
     }
 }
@@ -290,16 +294,35 @@ impl Catalog for StandardCatalog {
     }
 }
 
+/// The node of a work that a service does; none for other works. Whether the service is there shows
+/// when it is asked: a file can be loaded without it.
+fn remote(work: &Work) -> Option<Result<Arc<dyn Node>, NodeError>> {
+    let backend = match work {
+        Work::Embed(work) => &work.backend,
+        Work::Rerank(work) => &work.backend,
+        Work::Generate(work) => &work.backend,
+        _ => return None,
+    };
+    let Backend::Remote(spec) = backend else {
+        return None;
+    };
+    Some(match work {
+        Work::Embed(_) => RemoteEmbed::new(spec).map(|node| Arc::new(node) as Arc<dyn Node>),
+        Work::Rerank(_) => RemoteRerank::new(spec).map(|node| Arc::new(node) as Arc<dyn Node>),
+        _ => RemoteGenerate::new(spec).map(|node| Arc::new(node) as Arc<dyn Node>),
+    })
+}
+
 /// Lets a model run once before requests come, so that none of them pays for first touches of
 /// memory.
 async fn warm(work: &Work, node: Arc<dyn Node>) -> Result<(), NodeError> {
     let Work::Embed(work) = work else {
         return Ok(());
     };
-    if let Backend::Local(local) = &work.backend
-        && local.adapter.is_some()
-    {
-        return Ok(());
+    match &work.backend {
+        Backend::Local(local) if local.adapter.is_none() => {}
+        // A service may not be there yet, and which adapters there are is for requests to say.
+        Backend::Local(_) | Backend::Remote(_) => return Ok(()),
     }
     let sample = Input {
         arguments: [("text", crate::Value::text("warm"))].into_iter().collect(),
