@@ -229,7 +229,7 @@ fn indexes() {
     check(
         &[("docs.index\"", "docs.index\"; from \"documents/\"")],
         expect![[r#"
-            replace  index docs: from default → documents/ (overlap)
+            replace  index docs: from added (overlap)
             replace    search hits: index docs changed (overlap)
             nodes: 4 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
         "#]],
@@ -267,7 +267,10 @@ fn what_requests_bring_along_keeps_the_replicas() {
     "#]],
     );
     check(
-        &[("model gemma\n", "model gemma adapter=\"legal\"\n")],
+        &[(
+            "model gemma\n",
+            "model gemma adapter=\"{{ header.x_lora_id }}\"\n",
+        )],
         expect![[r#"
             adjust     generate answer: adapter added
             nodes: 4 kept, 1 adjusted, 0 started, 0 replaced, 0 stopped

@@ -61,7 +61,7 @@ codes! {
 codes! {
     /// The codes that `graphs::check` gives.
     CHECK:
-    /// A name that nothing bears: a node, model, index, field, filter, test or function.
+    /// A name that nothing bears: a node, model, adapter, index, field, filter, test or function.
     UNKNOWN_NAME = "unknown-name";
     /// A field that a value does not have.
     UNKNOWN_FIELD = "unknown-field";
@@ -104,4 +104,6 @@ codes! {
     INCLUDE_CYCLE = "include-cycle";
     /// An option whose behaviour is not built yet.
     NOT_BUILT_YET = "not-built-yet";
+    /// A line of a load trace that `engine simulate` cannot use.
+    BAD_TRACE = "bad-trace";
 }

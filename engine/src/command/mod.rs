@@ -1,6 +1,7 @@
 //! What each command does: one file a command. A command prints to standard output what it was
 //! asked for, and everything else to standard error.
 
+mod adapters;
 mod bench;
 mod check;
 mod fmt;
@@ -11,6 +12,7 @@ mod pull;
 mod reference;
 mod reload;
 mod run;
+mod simulate;
 mod status;
 mod terminal;
 
@@ -35,8 +37,12 @@ pub enum Command {
     Index(index::Index),
     /// Load a graph and report throughput and latency.
     Bench(bench::Bench),
+    /// Say what a graph would do under a load, without running it.
+    Simulate(simulate::Simulate),
     /// Show what a running engine is doing.
     Status(status::Status),
+    /// List the LoRA adapters of a running engine, and load, unload, pin or unpin one.
+    Adapters(adapters::Adapters),
     /// Print what a reload from one file to another would do.
     Plan(plan::Plan),
     /// Have a running engine load its file again.
@@ -58,7 +64,9 @@ impl Command {
             Command::Pull(pull) => pull.execute(),
             Command::Index(index) => index.execute(),
             Command::Bench(bench) => bench.execute(),
+            Command::Simulate(simulate) => simulate.execute(),
             Command::Status(status) => status.execute(),
+            Command::Adapters(adapters) => adapters.execute(),
             Command::Plan(plan) => plan.execute(),
             Command::Reload(reload) => reload.execute(),
             Command::Rollback(rollback) => rollback.execute(),

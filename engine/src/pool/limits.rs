@@ -1,7 +1,7 @@
 //! What the file says of a pool, with the defaults that depend on how its node runs.
 
 use super::queue::BatchLimits;
-use nodes::Running;
+use nodes::{BatchKey, Input, Node, Running};
 use schema::{Batch, PoolSpec};
 use std::time::Duration;
 
@@ -10,6 +10,10 @@ const ONGOING: usize = 16;
 
 /// Items that may wait where the file says nothing.
 const QUEUED: usize = 256;
+
+/// How long items whose adapter is not loaded yet let others go first: a load takes tens of
+/// milliseconds.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a pool that is not used any more may go on with what it has, if the file says nothing.
 const GRACE: Duration = Duration::from_secs(20);
@@ -23,10 +27,14 @@ pub(super) struct Limits {
     pub(super) ongoing: usize,
     /// How much goes into one run of a replica.
     pub(super) batch: BatchLimits,
+    /// Whether a replica takes its next batch only when the last one is done.
+    pub(super) one_at_a_time: bool,
     /// Batches that one replica runs at once.
     pub(super) batches: usize,
     /// How long one item may take, waiting included.
     pub(super) timeout: Option<Duration>,
+    /// How often a replica must show that it is well, if the file says.
+    pub(super) health_check_period: Option<Duration>,
     /// How long the pool may go on when it is not used any more.
     pub(super) grace: Duration,
 }
@@ -57,21 +65,25 @@ impl Limits {
                     Running::ManyItems => Duration::ZERO,
                     Running::OneBatch | Running::Batches(_) => batch.max_wait,
                 },
+                patience: PATIENCE,
             },
+            one_at_a_time: running == Running::OneBatch,
             batches,
             timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
+            health_check_period: spec.health_check_period.as_ref().map(|period| period.value),
             grace: spec
                 .graceful_shutdown_timeout
                 .as_ref()
                 .map_or(GRACE, |grace| grace.value),
         }
     }
-}
 
-impl Limits {
-    /// Whether a replica may take another batch.
+    /// Whether a replica that runs so many batches, and holds so many items, may take another.
     pub(super) fn has_room(&self, batches: usize, ongoing: usize) -> bool {
-        batches < self.batches && ongoing < self.ongoing
+        match self.one_at_a_time {
+            true => ongoing == 0,
+            false => batches < self.batches && ongoing < self.ongoing,
+        }
     }
 
     /// The bounds of the next batch of a replica that holds so many items.
@@ -80,6 +92,15 @@ impl Limits {
             size: self.batch.size.min(self.ongoing.saturating_sub(ongoing)),
             ..self.batch
         }
+    }
+
+    /// What an item costs of a batch, where that matters, and what it must share with the others.
+    pub(super) fn weigh(&self, node: &dyn Node, item: &Input) -> (u64, Option<BatchKey>) {
+        let cost = match self.batch.cost {
+            u64::MAX => 1,
+            _ => node.cost(item),
+        };
+        (cost, node.key(item))
     }
 }
 

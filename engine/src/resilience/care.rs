@@ -179,6 +179,7 @@ impl Care {
                 reason: format!(
                     "the node has failed too often and is left alone for another {retry_after:.1?}"
                 ),
+                retry_after: Some(retry_after),
             });
         }
         let own = self.timeout.map(|timeout| Instant::now() + timeout);

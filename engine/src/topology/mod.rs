@@ -8,6 +8,7 @@ mod unbuilt;
 pub use unbuilt::unbuilt;
 
 use crate::{
+    adapters::Shelves,
     execute::Prepared,
     metrics::{GraphMetrics, Metrics},
     pool::{Ledger, Pool, PoolStatus},
@@ -27,6 +28,7 @@ pub struct Topology {
     program: Arc<Program>,
     graphs: Vec<Served>,
     routes: HashMap<String, usize>,
+    adapters: Arc<Shelves>,
     openapi: Bytes,
 }
 
@@ -119,10 +121,12 @@ impl Topology {
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let ledger = Ledger::new(crate::load::machine());
+        let adapters = Arc::new(Shelves::new(&program, Arc::clone(catalog)));
         let graphs = program.graphs().iter().enumerate();
         let started = graphs.map(|(index, graph)| {
             let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
-            Served::start(graph, kept.unwrap_or_default(), (catalog, &ledger), metrics)
+            let means = (catalog, &ledger, &adapters);
+            Served::start(graph, kept.unwrap_or_default(), means, metrics)
         });
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
@@ -141,6 +145,7 @@ impl Topology {
         Ok(Self {
             generation,
             routes: routes.zip(0..).collect(),
+            adapters: Arc::clone(&adapters),
             openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
             program,
             graphs,
@@ -185,6 +190,11 @@ impl Topology {
         self.index_at(route).map(|index| &self.graphs[index])
     }
 
+    /// The adapters of its models.
+    pub fn adapters(&self) -> &Arc<Shelves> {
+        &self.adapters
+    }
+
     /// The OpenAPI document of all graphs, as JSON.
     pub fn openapi(&self) -> &Bytes {
         &self.openapi
@@ -220,7 +230,7 @@ impl Served {
     async fn start(
         graph: &Arc<Graph>,
         mut kept: HashMap<NodeIx, Pool>,
-        (catalog, ledger): (&Arc<dyn Catalog>, &Ledger),
+        (catalog, ledger, adapters): (&Arc<dyn Catalog>, &Ledger, &Arc<Shelves>),
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
@@ -253,7 +263,7 @@ impl Served {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let prepared = Prepared::new(Arc::clone(graph), ready);
+        let prepared = Prepared::new(Arc::clone(graph), ready, adapters);
         Ok(Self {
             prepared: prepared.map_err(|failed| {
                 let node = failed.node.as_deref().unwrap_or("output");

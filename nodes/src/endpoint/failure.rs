@@ -34,7 +34,7 @@ impl Failure {
 
     /// The endpoint is out of reach, or the connection was lost.
     pub(super) fn unreachable(reason: String) -> Self {
-        Self::of_endpoint(NodeError::Unavailable { reason })
+        Self::of_endpoint(NodeError::unavailable(reason))
     }
 
     /// The endpoint answered something that makes no sense.
@@ -111,7 +111,10 @@ impl Failure {
                 }
             }
             S::SERVICE_UNAVAILABLE => Self {
-                error: NodeError::Unavailable { reason: said },
+                error: NodeError::Unavailable {
+                    reason: said,
+                    retry_after: full,
+                },
                 ended: full.map_or(Ended::Badly, Ended::Full),
                 elsewhere: true,
             },

@@ -22,22 +22,31 @@ pub struct Documents {
     pub records: Box<dyn Iterator<Item = Result<Record, IndexError>> + Send>,
 }
 
+/// How texts become documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Files and folders inside the folder that are left out.
+    pub exclude: Vec<PathBuf>,
+    /// Most characters of a passage.
+    pub passage_size: usize,
+}
+
 /// The documents of a JSON-lines file (`.jsonl`, `.ndjson`), the passages of one text (any other
 /// file), or those of all `.md`, `.markdown` and `.txt` files in a folder and its folders. In a
 /// folder, hidden files and links are passed over.
 ///
 /// # Errors
 /// If a file cannot be read, is no text, or a folder holds no such file.
-pub fn documents(path: &Path) -> Result<Documents, IndexError> {
+pub fn documents(path: &Path, reading: &Reading) -> Result<Documents, IndexError> {
     let metadata = fs::metadata(path).map_err(IndexError::io("read", path))?;
     if metadata.is_dir() {
-        return folder(path);
+        return folder(path, reading);
     }
     match extension(path).as_deref() {
         Some("jsonl" | "ndjson") => lines(path),
         _ => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            Ok(known(read(path, &name)?))
+            Ok(known(read(path, &name, reading)?))
         }
     }
 }
@@ -68,16 +77,19 @@ fn lines(path: &Path) -> Result<Documents, IndexError> {
     })
 }
 
-fn folder(path: &Path) -> Result<Documents, IndexError> {
+fn folder(path: &Path, reading: &Reading) -> Result<Documents, IndexError> {
     let mut records = Vec::new();
     for file in texts(path)? {
         // The path inside the folder, the same on every machine.
         let inside = file.strip_prefix(path).unwrap_or(&file);
+        if reading.exclude.iter().any(|left| inside.starts_with(left)) {
+            continue;
+        }
         let parts = inside
             .components()
             .map(|part| part.as_os_str().to_string_lossy());
         let source = parts.collect::<Vec<_>>().join("/");
-        records.extend(read(&file, &source)?);
+        records.extend(read(&file, &source, reading)?);
     }
     match records.is_empty() {
         true => Err(IndexError::invalid(format!(
@@ -112,14 +124,14 @@ fn texts(path: &Path) -> Result<Vec<PathBuf>, IndexError> {
     Ok(found)
 }
 
-fn read(path: &Path, source: &str) -> Result<Vec<Record>, IndexError> {
+fn read(path: &Path, source: &str, reading: &Reading) -> Result<Vec<Record>, IndexError> {
     let invalid = |reason: &str| IndexError::invalid(format!("{} {reason}", path.display()));
     let bytes = read_small(path, LONGEST + 1).map_err(IndexError::io("read", path))?;
     if bytes.len() as u64 > LONGEST {
         return Err(invalid("is longer than 64 MiB"));
     }
     let text = String::from_utf8(bytes).map_err(|_| invalid("is no text in UTF-8"))?;
-    Ok(passages(source, &text)
+    Ok(passages(source, &text, reading.passage_size)
         .into_iter()
         .map(Record::from)
         .collect())
@@ -134,8 +146,15 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn ids(path: &Path) -> Vec<String> {
-        let documents = documents(path).unwrap();
+    fn reading() -> Reading {
+        Reading {
+            exclude: Vec::new(),
+            passage_size: 900,
+        }
+    }
+
+    fn ids(path: &Path, reading: &Reading) -> Vec<String> {
+        let documents = documents(path, reading).unwrap();
         let ids: Vec<_> = documents
             .records
             .map(|record| record.unwrap().id.to_string())
@@ -153,7 +172,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             path
         };
-        let empty = documents(folder.path())
+        let empty = documents(folder.path(), &reading())
             .map(|_| ())
             .unwrap_err()
             .to_string();
@@ -164,17 +183,22 @@ mod tests {
         write("picture.png", b"\x89PNG");
         std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
         assert_eq!(
-            ids(folder.path()),
+            ids(folder.path(), &reading()),
             ["deep/er/Note.TXT#note", "guide.md#guide"]
         );
-        assert_eq!(ids(&guide), ["guide.md#guide"]);
+        let without = Reading {
+            exclude: vec!["deep/er".into()],
+            ..reading()
+        };
+        assert_eq!(ids(folder.path(), &without), ["guide.md#guide"]);
+        assert_eq!(ids(&guide, &reading()), ["guide.md#guide"]);
         let lines = write(
             "d.jsonl",
             b"{\"id\":1,\"text\":\"\"}\n\n{\"id\":2,\"text\":\"\"}\n",
         );
-        assert_eq!(ids(&lines), ["1", "2"]);
+        assert_eq!(ids(&lines, &reading()), ["1", "2"]);
         let wrong = write("e.jsonl", b"\n{\"id\":1}\n");
-        let error = documents(&wrong)
+        let error = documents(&wrong, &reading())
             .unwrap()
             .records
             .next()
@@ -188,13 +212,13 @@ mod tests {
         );
         let binary = write("binary.md", b"\xff\xfe");
         assert!(
-            documents(&binary)
+            documents(&binary, &reading())
                 .map(|_| ())
                 .unwrap_err()
                 .to_string()
                 .ends_with("is no text in UTF-8")
         );
-        let absent = documents(&folder.path().join("absent"))
+        let absent = documents(&folder.path().join("absent"), &reading())
             .map(|_| ())
             .unwrap_err();
         assert!(absent.to_string().starts_with("failed to read"));

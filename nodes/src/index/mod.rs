@@ -31,7 +31,7 @@ mod vectors;
 mod writer;
 
 pub use build::{Build, Built};
-pub use documents::{Documents, documents};
+pub use documents::{Documents, Reading, documents};
 pub use error::IndexError;
 pub use filter::Filter;
 pub use json_lines::json_lines;

@@ -5,10 +5,6 @@ use crate::{Map, Value, split::pieces};
 use schema::kind::SplitBy;
 use std::collections::HashSet;
 
-/// Most characters of a passage, its heading included. About 256 tokens, which is what small
-/// embedding models read.
-const LONGEST: usize = 900;
-
 /// A section shorter than this joins the one before, if both fit into one passage.
 const SHORT: usize = 60;
 
@@ -35,13 +31,13 @@ impl From<Passage> for Record {
     }
 }
 
-/// Cuts a document into passages of at most some 900 characters: Markdown (a source that ends in
-/// `.md` or `.markdown`) by its headings, anything else by its paragraphs. `source` is how the
+/// Cuts a document into passages of at most `longest` characters, headings included: Markdown (a
+/// source that ends in `.md` or `.markdown`) by its headings, anything else by its paragraphs. `source` is how the
 /// document is to be cited, such as its path in its folder.
 ///
 /// Headings are lines that begin with `#`; code blocks are not looked into, and a front matter
 /// between lines of `---` is left out.
-pub fn passages(source: &str, text: &str) -> Vec<Passage> {
+pub fn passages(source: &str, text: &str, longest: usize) -> Vec<Passage> {
     let lower = source.to_lowercase();
     let markdown = lower.ends_with(".md") || lower.ends_with(".markdown");
     let sections = match markdown {
@@ -56,8 +52,8 @@ pub fn passages(source: &str, text: &str) -> Vec<Passage> {
         .cloned()
         .unwrap_or_else(|| file_name(source).to_owned());
     let mut anchors = Anchors::default();
-    let chunks = sections.iter().flat_map(Section::chunks);
-    joined(chunks)
+    let chunks = sections.iter().flat_map(|section| section.chunks(longest));
+    joined(chunks, longest)
         .into_iter()
         .map(|chunk| Passage {
             id: format!("{source}#{}", anchors.next(&chunk.heading, &title)),
@@ -88,13 +84,13 @@ struct Chunk {
 }
 
 impl Section {
-    fn chunks(&self) -> Vec<Chunk> {
+    fn chunks(&self, longest: usize) -> Vec<Chunk> {
         let heading = self.headings.last().cloned().unwrap_or_default();
-        let heading: String = heading.chars().take(LONGEST / 4).collect();
+        let heading: String = heading.chars().take(longest / 4).collect();
         // The heading and the blank line after it.
         let room = match heading.chars().count() {
-            0 => LONGEST,
-            length => LONGEST - length - 2,
+            0 => longest,
+            length => longest - length - 2,
         };
         let bodies = pieces(&self.body, SplitBy::Paragraph, room, 0);
         let whole = bodies.len() == 1;
@@ -112,7 +108,7 @@ impl Section {
 }
 
 /// Joins short sections with the one before.
-fn joined(chunks: impl Iterator<Item = Chunk>) -> Vec<Chunk> {
+fn joined(chunks: impl Iterator<Item = Chunk>, longest: usize) -> Vec<Chunk> {
     let mut joined: Vec<Chunk> = Vec::new();
     for chunk in chunks {
         let length = chunk.text.chars().count();
@@ -121,7 +117,7 @@ fn joined(chunks: impl Iterator<Item = Chunk>) -> Vec<Chunk> {
                 if last.whole
                     && chunk.whole
                     && length < SHORT
-                    && last.text.chars().count() + 2 + length <= LONGEST =>
+                    && last.text.chars().count() + 2 + length <= longest =>
             {
                 last.text.push_str("\n\n");
                 last.text.push_str(&chunk.text);
@@ -279,7 +275,7 @@ mod tests {
             "---\nlayout: page\n---\nIntro.\n# Guide #\n## Install\n{words}\n```sh\n# no heading\n```\n\
              ### On Linux\n{words}\n### Note\nShort.\n\n## Install\n{words}\n### Empty\n"
         );
-        let shown = show(&passages("docs/guide.md", &text)).replace(words.trim_end(), "…");
+        let shown = show(&passages("docs/guide.md", &text, 900)).replace(words.trim_end(), "…");
         expect![[r#"
             docs/guide.md#guide (Guide: -) "Intro."
             docs/guide.md#install (Guide: Guide > Install) "Install\n\n… \n```sh\n# no heading\n```"
@@ -291,7 +287,7 @@ mod tests {
     #[test]
     fn long_sections_are_numbered() {
         let text = format!("# A\n\n{}", "A sentence of some words. ".repeat(80));
-        let passages = passages("a.md", &text);
+        let passages = passages("a.md", &text, 900);
         let ids: Vec<_> = passages.iter().map(|passage| &*passage.id).collect();
         assert_eq!(ids, ["a.md#a", "a.md#a-2", "a.md#a-3"]);
     }
@@ -301,18 +297,18 @@ mod tests {
         expect![[r##"
             notes/today.txt#today (today: -) "# one\n\ntwo"
         "##]]
-        .assert_eq(&show(&passages("notes/today.txt", "# one\n\ntwo")));
+        .assert_eq(&show(&passages("notes/today.txt", "# one\n\ntwo", 900)));
     }
 
     proptest! {
         #[test]
-        fn ids_differ_and_sizes_are_kept(text in "([#`~a-c \n-]|\\PC){0,300}", copies in 1usize..20) {
+        fn ids_differ_and_sizes_are_kept(text in "([#`~a-c \n-]|\\PC){0,300}", copies in 1usize..20, longest in 100usize..1000) {
             let text = text.repeat(copies);
-            let passages = passages("x.md", &text);
+            let passages = passages("x.md", &text, longest);
             let ids: HashSet<_> = passages.iter().map(|passage| &passage.id).collect();
             prop_assert_eq!(ids.len(), passages.len());
             for passage in &passages {
-                prop_assert!(passage.text.chars().count() <= LONGEST);
+                prop_assert!(passage.text.chars().count() <= longest);
             }
         }
     }

@@ -6,20 +6,21 @@
 
 mod model;
 
-pub use model::{ModelSummary, local_dimensions};
+pub use model::{ModelSummary, local_adapters, local_dimensions};
 
 use crate::{
     Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
     compute::ComputePool,
     endpoint::{RemoteEmbed, RemoteGenerate, RemoteRerank},
     generate::GenerateOptions,
-    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, documents},
+    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
     model::Sequence,
+    residency::AdapterStore,
     source::Fetcher,
 };
 use futures::future::BoxFuture;
 use model::Declared;
-use schema::{IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
+use schema::{Corpus, IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -77,12 +78,15 @@ impl StandardCatalog {
         }
     }
 
-    /// Fetches the files of a model, if they are not here, and loads none of them.
+    /// Fetches the files of a model and of its adapters, if they are not here, and loads none of
+    /// them.
     ///
     /// # Errors
-    /// What each of its sources said.
+    /// What each of the sources said.
     pub async fn fetch(&self, model: &str) -> Result<PathBuf, NodeError> {
-        self.model(model)?.fetch().await
+        let model = self.model(model)?;
+        model.fetch_adapters().await?;
+        model.fetch().await
     }
 
     /// What is loaded, for people.
@@ -124,11 +128,9 @@ impl StandardCatalog {
         progress: impl FnMut(usize, usize) + Send + 'static,
     ) -> Result<Built, NodeError> {
         let declared = self.index(index)?;
-        let from = declared
-            .decl
-            .from
-            .as_ref()
-            .map(|from| self.base_dir.join(from.expose()));
+        let corpus = declared.decl.from.as_ref();
+        let from = corpus.map(|corpus| self.base_dir.join(corpus.path.expose()));
+        let reading = reading(&corpus.map_or_else(Corpus::default, |corpus| corpus.value.clone()));
         let data = match data {
             [] => from.into_iter().collect(),
             data => data.to_vec(),
@@ -168,7 +170,8 @@ impl StandardCatalog {
                     vectors.map_err(|error| NodeError::because("failed to embed", error))?;
                 Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
             };
-            let found: Result<Vec<_>, _> = data.iter().map(|path| documents(path)).collect();
+            let found: Result<Vec<_>, _> =
+                data.iter().map(|path| documents(path, &reading)).collect();
             let found = found?;
             let total = found.iter().map(|documents| documents.total).sum();
             let records = found.into_iter().flat_map(|documents| documents.records);
@@ -292,6 +295,10 @@ impl Catalog for StandardCatalog {
             Ok(node)
         })
     }
+
+    fn adapters(&self, model: &str) -> Option<Arc<dyn AdapterStore>> {
+        self.models.get(model)?.store()
+    }
 }
 
 /// The node of a work that a service does; none for other works. Whether the service is there shows
@@ -346,6 +353,14 @@ fn folder(decl: &IndexDecl, base_dir: &Path) -> Option<PathBuf> {
     match &decl.backend {
         IndexBackend::Embedded { path } => Some(base_dir.join(path.expose())),
         _ => None,
+    }
+}
+
+fn reading(corpus: &Corpus) -> Reading {
+    let exclude = corpus.exclude.iter();
+    Reading {
+        exclude: exclude.map(|path| path.expose().into()).collect(),
+        passage_size: corpus.passage_size as usize,
     }
 }
 

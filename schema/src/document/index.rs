@@ -21,10 +21,31 @@ block! {
             .at_least(1)
             .at_most(65_536)
             .optional(),
-        /// A folder of Markdown or text, or a JSON-lines file, from which it is built if it is absent.
-        pub from: Option<Spanned<Text>> = option("from").optional(),
+        /// What it is built from if it is absent.
+        pub from: Option<Spanned<Corpus>> = block("from", Corpus::fields),
         /// The whole block.
         pub span: Span = whole(),
+    }
+}
+
+block! {
+    /// Documents that an index is built from.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Corpus {
+        /// A folder of Markdown or text, or a JSON-lines file.
+        pub path: Text = argument("path").required(),
+        /// A file or folder inside the folder that is left out.
+        pub exclude: Vec<Text> = option("exclude").many(),
+        /// Most characters of a passage, its heading included. 900 are about 256 tokens, which is
+        /// what small embedding models read.
+        pub passage_size: u32 = option("passage-size").at_least(100).at_most(100_000).or(900),
+    }
+}
+
+impl Default for Corpus {
+    /// How documents are read that the file does not name.
+    fn default() -> Self {
+        Fields::defaults(Corpus::fields)
     }
 }
 
