@@ -26,7 +26,7 @@ fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
     let decl = &node.decl;
     let kind = decl.work.kind();
     let mut found = of_pool(&decl.pool, decl.id.span);
-    if matches!(kind, Kind::Http | Kind::Python | Kind::Infer) {
+    if matches!(kind, Kind::Http | Kind::Python) {
         found.push(refused(kind.name(), decl.id.span));
     }
     found

@@ -13,7 +13,7 @@ const WORDS: usize = 500;
 
 /// A call that failed.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// What the item gets.
     pub(super) error: NodeError,
     /// What it tells of the endpoint.
@@ -38,7 +38,7 @@ impl Failure {
     }
 
     /// The endpoint answered something that makes no sense.
-    pub(super) fn senseless(reason: String) -> Self {
+    pub(crate) fn senseless(reason: String) -> Self {
         Self::of_endpoint(NodeError::failed(reason))
     }
 

@@ -23,7 +23,7 @@ pub use rerank::RemoteRerank;
 
 use crate::{Map, NodeError, Value};
 use balance::{Balance, Change, Ended};
-use failure::Failure;
+pub(crate) use failure::Failure;
 use schema::{Text, kind::Protocol};
 use smallvec::SmallVec;
 use std::{
@@ -49,9 +49,9 @@ const ELSEWHERE: usize = 3;
 
 /// The endpoints of a node.
 #[derive(Clone)]
-struct Endpoints(Arc<Shared>);
+pub(crate) struct Endpoints(Arc<Shared>);
 
-struct Shared {
+pub(crate) struct Shared {
     sites: Vec<Site>,
     model: Option<String>,
     key: Option<Text>,
@@ -75,7 +75,10 @@ impl Endpoints {
     ///
     /// # Errors
     /// An address that is none, or a key that cannot be sent.
-    fn new(spec: &schema::kind::Endpoint, protocol: Protocol) -> Result<Self, NodeError> {
+    pub(crate) fn new(
+        spec: &schema::kind::Endpoint,
+        protocol: Protocol,
+    ) -> Result<Self, NodeError> {
         let client = crate::http_client()
             .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -114,7 +117,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// That of the last endpoint that was tried, or that `deadline` has passed.
-    async fn call<T, F>(
+    pub(crate) async fn call<T, F>(
         &self,
         deadline: Option<Instant>,
         attempt: impl Fn(Target) -> F,
@@ -216,7 +219,7 @@ impl Site {
 
 /// An endpoint that a call was sent to.
 #[derive(Clone)]
-struct Target {
+pub(crate) struct Target {
     shared: Arc<Shared>,
     index: usize,
 }
@@ -227,7 +230,7 @@ impl Target {
     }
 
     /// What errors and logs call it.
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.site().name
     }
 
@@ -250,7 +253,7 @@ impl Target {
 }
 
 /// A call that is under way at an endpoint.
-struct Use {
+pub(crate) struct Use {
     target: Target,
     begun: Instant,
     deadline: Option<Instant>,

@@ -14,7 +14,7 @@ const LARGEST: usize = 64 << 20;
 const LARGEST_ERROR: usize = 64 << 10;
 
 /// What a request names, for the error that says that it does not exist: what it is, and its name.
-pub(super) type Named<'a> = Option<(&'static str, &'a str)>;
+pub(crate) type Named<'a> = Option<(&'static str, &'a str)>;
 
 impl Target {
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -45,6 +45,11 @@ impl Target {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
             .body(body);
+        self.send(request, named).await
+    }
+
+    /// Sends a request; the answer's head is there and is a success.
+    async fn send(&self, request: RequestBuilder, named: Named<'_>) -> Result<Response, Failure> {
         let lost = |error| Failure::of_transport(self.name(), &error);
         let mut answer = request.send().await.map_err(lost)?;
         let status = answer.status();
@@ -70,8 +75,19 @@ impl Target {
         ))
     }
 
+    /// Gets JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        named: Named<'_>,
+    ) -> Result<T, Failure> {
+        let mut answer = self.send(self.request(Method::GET, path), named).await?;
+        let body = self.whole(&mut answer).await?;
+        self.parse(&body)
+    }
+
     /// Posts JSON and reads JSON.
-    pub(super) async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         path: &str,
         body: Bytes,

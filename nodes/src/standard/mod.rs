@@ -9,7 +9,8 @@ mod model;
 pub use model::{ModelSummary, local_adapters, local_dimensions};
 
 use crate::{
-    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
+    Catalog, Embed, Generate, Infer, Input, Node, NodeError, OnThread, Order, Rerank, Search,
+    Split,
     compute::ComputePool,
     endpoint::{RemoteEmbed, RemoteGenerate, RemoteRerank},
     generate::GenerateOptions,
@@ -272,6 +273,7 @@ impl StandardCatalog {
                 Ok(Arc::new(Search::new(index, cpus)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
+            Work::Infer(work) => Ok(Arc::new(Infer::connect(work).await?)),
             other => Err(NodeError::failed(format!(
                 "{} nodes are not built yet",
                 other.kind().name()
