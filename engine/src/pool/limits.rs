@@ -49,6 +49,7 @@ impl Limits {
         let bounded = ongoing.map_or(size, |ongoing| size.min(ongoing.max(1)));
         let (ongoing, size, batches) = match running {
             Running::OneBatch => (bounded, bounded, 1),
+            Running::OneItem => (1, 1, 1),
             Running::Batches(batches) => {
                 let all = bounded.saturating_mul(batches);
                 (ongoing.unwrap_or(all).max(1), bounded, batches.max(1))
@@ -63,11 +64,11 @@ impl Limits {
                 cost: batch.max_cost.as_ref().map_or(u64::MAX, |cost| cost.value),
                 wait: match running {
                     Running::ManyItems => Duration::ZERO,
-                    Running::OneBatch | Running::Batches(_) => batch.max_wait,
+                    Running::OneBatch | Running::OneItem | Running::Batches(_) => batch.max_wait,
                 },
                 patience: PATIENCE,
             },
-            one_at_a_time: running == Running::OneBatch,
+            one_at_a_time: matches!(running, Running::OneBatch | Running::OneItem),
             batches,
             timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
             health_check_period: spec.health_check_period.as_ref().map(|period| period.value),

@@ -212,7 +212,10 @@ fn ended(error: Option<&NodeError>) -> Ended {
         // It says how much is asked, not how the node is.
         Some(NodeError::Full { .. }) => Ended::Unknown,
         Some(
-            NodeError::Unavailable { .. } | NodeError::Timeout { .. } | NodeError::Failed { .. },
+            NodeError::Unavailable { .. }
+            | NodeError::Timeout { .. }
+            | NodeError::Lost { .. }
+            | NodeError::Failed { .. },
         ) => Ended::Badly,
     }
 }

@@ -219,7 +219,10 @@ mod tests {
         let value = Value::from_json(value.as_bytes()).unwrap();
         let spec = spec(datatype, shape);
         expect.assert_eq(&match Tensor::read(&spec, &value) {
-            Ok(tensor) => format!("+{} {}", tensor.added, json(&tensor.into_value(&spec))),
+            Ok(tensor) => {
+                let added = tensor.added;
+                format!("+{added} {}", json(&tensor.into_value(&spec)))
+            }
             Err(error) => error,
         });
     }
