@@ -2,9 +2,7 @@
 //! yet, and nothing to serve. It is refused at the start: nothing is accepted and ignored.
 
 use graphs::{GraphNode, Program};
-use schema::{
-    Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, SourceId, Span, Work, codes, kind::Backend,
-};
+use schema::{Diagnostic, IndexBackend, IndexDecl, PoolSpec, SourceId, Span, codes};
 
 /// One diagnostic for every option of the program whose behaviour is not built yet, or one that says
 /// that there is no graph.
@@ -29,22 +27,7 @@ fn of_index(index: &IndexDecl) -> Option<Diagnostic> {
 }
 
 fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
-    let decl = &node.decl;
-    let kind = decl.work.kind();
-    let mut found = of_pool(&decl.pool, decl.id.span);
-    if kind == Kind::Infer {
-        found.push(refused(kind.name(), decl.id.span));
-    }
-    let backend = match &decl.work {
-        Work::Embed(work) => Some(&work.backend),
-        Work::Rerank(work) => Some(&work.backend),
-        Work::Generate(work) => Some(&work.backend),
-        _ => None,
-    };
-    if let Some(Backend::Remote(endpoint)) = backend {
-        found.push(refused("endpoint", endpoint.span));
-    }
-    found
+    of_pool(&node.decl.pool, node.decl.id.span)
 }
 
 /// `place` is where the node is named, for options whose own place is not known.
