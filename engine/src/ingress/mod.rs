@@ -13,7 +13,7 @@ mod listen;
 mod openapi;
 mod problem;
 
-pub use listen::{Connections, serve};
+pub use listen::{Connections, Doors, Doorways, serve};
 pub use openapi::document as openapi;
 pub use problem::Problem;
 

@@ -1,7 +1,7 @@
 //! The task that owns a pool: it waits for an event, then applies it.
 
 use super::{
-    Counts,
+    Counts, Order,
     limits::Limits,
     quarantine::Quarantine,
     queue::{Next, Queue},
@@ -12,7 +12,7 @@ use super::{
     ticket::{Permit, Report, Ticket},
 };
 use crate::{metrics::NodeMetrics, resilience::Fingerprint};
-use nodes::{Node, NodeError};
+use nodes::{Node, NodeError, Running};
 use schema::PoolSpec;
 use std::{
     collections::VecDeque,
@@ -39,6 +39,8 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 )]
 enum Event {
     Arrived(Ticket),
+    /// The file says something else of the pool.
+    Adjusted(Box<PoolSpec>),
     Reported(Report),
     /// A replica is ready, or could not be built.
     Built(Result<Arc<dyn Node>, NodeError>),
@@ -46,6 +48,8 @@ enum Event {
     Waited,
     /// It is time to think about the number of replicas.
     Tick,
+    /// Its generation is over.
+    Retired,
     /// No handle is left.
     Unused,
     /// The time to finish is over.
@@ -66,13 +70,15 @@ pub(super) struct Owner {
     quarantine: Quarantine,
     rate: Rate,
     start: Instant,
-    arrivals: mpsc::UnboundedReceiver<Ticket>,
+    arrivals: mpsc::UnboundedReceiver<Order>,
     reported: mpsc::UnboundedReceiver<Report>,
     reports: mpsc::UnboundedSender<Report>,
     running: JoinSet<()>,
     /// When the batch that is being gathered goes off at the latest.
     wake: Option<Instant>,
-    /// Set when no handle is left: when to stop whatever still runs.
+    /// Whether no handle is left.
+    unused: bool,
+    /// When to stop whatever still runs; set when its generation is over or no handle is left.
     end: Option<Instant>,
     /// How many replicas the load asks for.
     desired: usize,
@@ -86,7 +92,7 @@ impl Owner {
         spec: PoolSpec,
         limits: Limits,
         metrics: Arc<NodeMetrics>,
-        arrivals: mpsc::UnboundedReceiver<Ticket>,
+        arrivals: mpsc::UnboundedReceiver<Order>,
         counts: Arc<Counts>,
     ) -> Self {
         let (reports, reported) = mpsc::unbounded_channel();
@@ -107,6 +113,7 @@ impl Owner {
             reports,
             running: JoinSet::new(),
             wake: None,
+            unused: false,
             end: None,
             desired: 0,
             counts,
@@ -127,7 +134,8 @@ impl Owner {
 
     fn is_done(&self) -> bool {
         let idle = || self.staff.ongoing() == 0 && self.waiting() == 0;
-        self.end.is_some_and(|end| end <= Instant::now() || idle())
+        let over = self.end.is_some_and(|end| end <= Instant::now());
+        over || (self.unused && idle())
     }
 
     /// Items that no replica holds.
@@ -146,8 +154,10 @@ impl Owner {
             biased;
             Some(report) = self.reported.recv() => Event::Reported(report),
             built = self.staff.built() => Event::Built(built),
-            arrived = self.arrivals.recv(), if self.end.is_none() => match arrived {
-                Some(ticket) => Event::Arrived(ticket),
+            arrived = self.arrivals.recv(), if !self.unused => match arrived {
+                Some(Order::Answer(ticket)) => Event::Arrived(ticket),
+                Some(Order::Adjust(spec)) => Event::Adjusted(spec),
+                Some(Order::Retire) => Event::Retired,
                 None => Event::Unused,
             },
             () = at(self.tick), if self.tick.is_some() => Event::Tick,
@@ -159,10 +169,15 @@ impl Owner {
     fn apply(&mut self, event: Event, now: Duration) {
         match event {
             Event::Arrived(ticket) => self.admit(ticket, now),
+            Event::Adjusted(spec) => self.adjust(*spec, now),
             Event::Reported(report) => self.note(report, now),
             Event::Built(built) => self.receive(built),
             Event::Tick => self.scale(now),
-            Event::Unused => self.end = Some(self.start + now + self.limits.grace),
+            Event::Retired => self.end_within_grace(now),
+            Event::Unused => {
+                self.unused = true;
+                self.end_within_grace(now);
+            }
             Event::Waited | Event::Over => {}
         }
         self.staff.settle();
@@ -171,6 +186,34 @@ impl Owner {
         }
         self.dispatch(now);
         self.publish();
+    }
+
+    /// Goes by another spec from now on. What waits and what runs is left as it is, even where it is
+    /// more than the new limits would let in.
+    fn adjust(&mut self, spec: PoolSpec, now: Duration) {
+        self.scaler = Scaler::adjusted(self.scaler.take(), &spec.replicas);
+        self.spec = spec;
+        let node = self.staff.any();
+        let running = node.map_or(Running::OneBatch, Node::running);
+        self.limits = Limits::new(&self.spec, running);
+        if let (Some(node), true) = (node, self.limits.batch.cost != u64::MAX) {
+            self.queue.weigh(|ticket| node.cost(&ticket.input));
+        }
+        let replicas = &self.spec.replicas;
+        let (fewest, most) = (replicas.min.value as usize, replicas.max.value as usize);
+        self.desired = self.staff.wanted().clamp(fewest, most.max(fewest));
+        self.fill(now);
+    }
+
+    /// Asks for the replicas that the load or the file wants. Where the machine has no room for
+    /// them yet, as beside a generation that is about to go, it is asked again.
+    fn fill(&mut self, now: Duration) {
+        if let Err(error) = self.staff.want(self.desired) {
+            debug!(node = self.metrics.node, %error, "cannot scale up");
+        }
+        let short = self.staff.wanted() < self.desired;
+        let again = short || self.scaler.is_some();
+        self.tick = again.then(|| self.start + now + TICK);
     }
 
     /// Takes in a replica. The first after none tells how its node runs, and what items cost.
@@ -184,22 +227,24 @@ impl Owner {
         self.staff.receive(built);
     }
 
+    fn end_within_grace(&mut self, now: Duration) {
+        let end = self.start + now + self.limits.grace;
+        self.end = Some(self.end.map_or(end, |before| before.min(end)));
+    }
+
     fn scale(&mut self, now: Duration) {
-        self.tick = Some(self.start + now + TICK);
         let Some(scaler) = &mut self.scaler else {
-            return;
+            return self.fill(now);
         };
         let (wanted, working) = (self.staff.wanted(), self.staff.census().working);
         let items = self.queue.len()
             + self.suspects.iter().map(Vec::len).sum::<usize>()
             + self.staff.ongoing();
         self.desired = scaler.tick(now, wanted, working, items);
-        let fits = self.staff.want(self.desired);
+        self.fill(now);
         let got = self.staff.wanted();
         if got != wanted {
             info!(node = self.metrics.node, from = wanted, to = got, "scaled");
-        } else if let Err(error) = fits {
-            debug!(node = self.metrics.node, %error, "cannot scale up");
         }
     }
 

@@ -6,6 +6,7 @@ use nodes::{Arguments, Node, Running, TextSink, text_stream};
 use schema::{Batch, Spanned};
 use std::sync::Mutex;
 
+mod adjusted;
 mod failure;
 mod scaling;
 use tokio::{
@@ -101,7 +102,7 @@ async fn started_on(
         build,
     });
     let metrics = Metrics::new().node("graph", "node");
-    Pool::start(&work(), spec, catalog, ledger, metrics).await
+    Pool::start(&work(), spec, catalog, &ledger.room(), metrics).await
 }
 
 /// A pool of scripted nodes and what its test holds of it.

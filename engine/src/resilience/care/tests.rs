@@ -12,7 +12,7 @@ fn spanned<T>(value: T) -> Option<Spanned<T>> {
 
 fn care(spec: PoolSpec) -> Care {
     let metrics = Arc::new(Metrics::new().node("graph", "node"));
-    Care::new(&spec, metrics).unwrap()
+    Care::new(&spec, metrics, None).unwrap()
 }
 
 fn boxed<'a, F>(
@@ -51,7 +51,7 @@ fn down() -> NodeError {
 #[test]
 fn a_file_that_asks_for_nothing_gets_nothing() {
     let metrics = Arc::new(Metrics::new().node("graph", "node"));
-    assert!(Care::new(&PoolSpec::default(), metrics).is_none());
+    assert!(Care::new(&PoolSpec::default(), metrics, None).is_none());
 }
 
 #[tokio::test(start_paused = true)]
