@@ -25,6 +25,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/reload", post(reload).fallback(only_post))
         .route("/rollback", post(rollback).fallback(only_post))
         .route("/plan", post(plan).fallback(only_post))
+        .merge(crate::adapters::routes())
         .merge(health())
         .method_not_allowed_fallback(|| async { Problem::method("GET") })
         .fallback(|uri: axum::http::Uri| async move { Problem::no_admin_route(uri.path()) })

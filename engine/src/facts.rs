@@ -11,8 +11,12 @@ pub fn gather(file: &Path) -> impl FnOnce(&Document) -> Facts {
     let base_dir = base_dir(file);
     move |document| {
         let models = document.models.iter().filter_map(|model| {
-            let dimensions = nodes::local_dimensions(model, &base_dir)?;
-            Some((model.id.value.clone(), of_model(dimensions)))
+            let facts = ModelFacts {
+                dimensions: nodes::local_dimensions(model, &base_dir),
+                adapters: nodes::local_adapters(model, &base_dir),
+            };
+            let known = facts.dimensions.is_some() || facts.adapters.is_some();
+            known.then(|| (model.id.value.clone(), facts))
         });
         let indexes = document.indexes.iter().filter_map(|index| {
             let IndexBackend::Embedded { path } = &index.backend else {
@@ -26,12 +30,6 @@ pub fn gather(file: &Path) -> impl FnOnce(&Document) -> Facts {
             indexes: indexes.collect(),
             machine: Some(crate::load::machine()),
         }
-    }
-}
-
-fn of_model(dimensions: usize) -> ModelFacts {
-    ModelFacts {
-        dimensions: Some(dimensions),
     }
 }
 

@@ -4,6 +4,7 @@
 //! What a file means is decided by the crate `graphs` before anything here runs; what a node does
 //! is behind `nodes::Catalog`. What requests see is an immutable [`Topology`](topology::Topology).
 
+pub mod adapters;
 pub mod admin;
 pub mod bench;
 pub mod execute;

@@ -3,6 +3,7 @@
 //! One [`Metrics`] is handed to whoever measures; nothing is global. Times are in seconds, sizes in
 //! bytes; labels name graphs and nodes, never requests.
 
+use crate::adapters::{Series, Shelves};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -14,7 +15,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Every series of the engine.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Metrics {
     shed: Family<ShedLabels, Counter>,
     generation: Gauge,
     reloads: Family<ReloadLabels, Counter>,
+    adapters: Arc<Series>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -196,6 +198,7 @@ impl Metrics {
             shed: Family::default(),
             generation: Gauge::default(),
             reloads: Family::default(),
+            adapters: Arc::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -226,6 +229,7 @@ impl Metrics {
         registry.register("reloads", "Reloads asked for", self.reloads.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
+        registry.register_collector(Box::new(Arc::clone(&self.adapters)));
     }
 
     /// The series of a node.
@@ -313,6 +317,11 @@ impl Metrics {
         self.reloads
             .get_or_create_owned(&ReloadLabels { result })
             .inc();
+    }
+
+    /// Shows the adapters of these models from now on.
+    pub fn watch_adapters(&self, shelves: Arc<Shelves>) {
+        self.adapters.watch(shelves);
     }
 
     /// States which generation is served.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 /// depends on it is checked when the graph is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Models whose files are on this machine already.
+    /// Models of which something is on this machine already.
     pub models: HashMap<Name, ModelFacts>,
     /// Indexes that exist already.
     pub indexes: HashMap<Name, IndexFacts>,
@@ -20,6 +20,8 @@ pub struct Facts {
 pub struct ModelFacts {
     /// Size of the vectors that it embeds to.
     pub dimensions: Option<usize>,
+    /// The names of the adapters in its folder, if that could be read.
+    pub adapters: Option<Vec<String>>,
 }
 
 /// What an index says of itself.

@@ -275,6 +275,71 @@ fn two_of_one_name() {
 }
 
 #[test]
+fn adapters_that_are_named_are_there() {
+    let file = |models: &str, adapter: &str| {
+        format!(
+            r#"{models}
+            graph g {{
+                input {{ text }}
+                generate answer {{ model tuned adapter="{adapter}"; prompt "{{{{ input.text }}}}" }}
+                output {{ answer "{{{{ answer }}}}" }}
+            }}"#
+        )
+    };
+    let tuned = r#"model tuned { source "file:m"; adapters "adapters/" }"#;
+    for good in ["qa", "legal", "{{ input.text }}"] {
+        assert_eq!(problems_of_file(&file(tuned, good)), "", "{good}");
+    }
+    expect![[r#"
+        error[unknown-name]: model "tuned" has no adapter "leagl"
+          4:53 `"leagl"`
+          help: did you mean "legal"?
+    "#]]
+    .assert_eq(&problems_of_file(&file(tuned, "leagl")));
+    expect![[r#"
+        error[unknown-name]: model "tuned" has no adapter "summary"
+          4:53 `"summary"`
+          help: there is legal and qa
+    "#]]
+    .assert_eq(&problems_of_file(&file(tuned, "summary")));
+    expect![[r#"
+        error[unknown-name]: model "tuned" has no adapters
+          4:53 `"qa"`
+          1:7 `tuned`: it is declared here
+          help: name their folder in the model: `adapters "adapters/"`
+    "#]]
+    .assert_eq(&problems_of_file(&file(
+        r#"model tuned { source "file:m" }"#,
+        "qa",
+    )));
+    // Without a folder, those that are declared are all; what is not known is not guessed at.
+    let declared =
+        r#"model tuned { source "file:m"; adapter own { source "file:a" }; adapters pin=qa }"#;
+    expect![[r#"
+        error[unknown-name]: model "tuned" has no adapter "qa"
+          1:78 `qa`
+          help: there is own
+        error[unknown-name]: model "tuned" has no adapter "qa"
+          4:53 `"qa"`
+          help: there is own
+    "#]]
+    .assert_eq(&problems_of_file(&file(declared, "qa")));
+    let elsewhere = file(tuned, "any").replace("tuned", "other");
+    assert_eq!(problems_of_file(&elsewhere), "");
+    let twice = r#"model tuned {
+        source "file:m"
+        adapter own { source "file:a" }
+        adapter own { source "file:b" }
+    }"#;
+    expect![[r#"
+        error[duplicate-name]: a second adapter is named "own"
+          4:17 `own`
+          3:17 `own`: the first
+    "#]]
+    .assert_eq(&problems_of_file(&file(twice, "own")));
+}
+
+#[test]
 fn nodes_named_in_clauses() {
     check(
         r#"template a { text "a"; fallback node=stanby }

@@ -267,7 +267,10 @@ fn what_requests_bring_along_keeps_the_replicas() {
     "#]],
     );
     check(
-        &[("model gemma\n", "model gemma adapter=\"legal\"\n")],
+        &[(
+            "model gemma\n",
+            "model gemma adapter=\"{{ header.x_lora_id }}\"\n",
+        )],
         expect![[r#"
             adjust     generate answer: adapter added
             nodes: 4 kept, 1 adjusted, 0 started, 0 replaced, 0 stopped

@@ -1,6 +1,6 @@
 //! Who builds nodes. The engine knows this trait only, so that its tests can script what nodes do.
 
-use crate::{Node, NodeError};
+use crate::{Node, NodeError, residency::AdapterStore};
 use futures::future::BoxFuture;
 use schema::{Resources, Work};
 use std::sync::Arc;
@@ -21,4 +21,10 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// What stands in the way, in words for the author of the file.
     fn build<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Arc<dyn Node>, NodeError>>;
+
+    /// The adapters over a model, by its name in the file; none if it has none, or is not loaded.
+    /// Asked for each request, so it neither waits nor computes.
+    fn adapters(&self, _model: &str) -> Option<Arc<dyn AdapterStore>> {
+        None
+    }
 }

@@ -73,6 +73,11 @@ pub enum Running {
     ManyItems,
 }
 
+/// What the items of a batch have in common where a node cannot run others beside them: the adapter
+/// that is still to be loaded, say, or the settings of a backend that has one set for a whole batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BatchKey(pub Arc<str>);
+
 /// What a replica can do. Built by a [`Catalog`](crate::Catalog), owned by one replica.
 pub trait Node: Send + Sync {
     /// Answers each item, in order: as many results as items. The failure of one item does not
@@ -89,6 +94,34 @@ pub trait Node: Send + Sync {
     /// What an item costs of a batch's `max-cost`: tokens for models, 1 otherwise.
     fn cost(&self, _item: &Input) -> u64 {
         1
+    }
+
+    /// What an item must share with all others of its batch; `None` runs beside any other `None`.
+    /// Asked when the item arrives, of any replica.
+    fn key(&self, _item: &Input) -> Option<BatchKey> {
+        None
+    }
+
+    /// Whether this replica can run items of a key at once. While it cannot, because what they need
+    /// is still to be loaded, other items go first for a while.
+    fn is_resident(&self, _key: &BatchKey) -> bool {
+        true
+    }
+
+    /// Comes back when the replica is well. Asked from time to time while it holds no items, and
+    /// when nothing came of what it was given; a replica that does not answer is replaced.
+    ///
+    /// # Errors
+    /// What is wrong with it; it is replaced then.
+    fn check(&self) -> BoxFuture<'_, Result<(), NodeError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Bytes of memory that are this replica's own, as those of a process that works for it; `None`
+    /// where they cannot be told from the engine's. Cheap: asked each second where the file says
+    /// `recycle memory-growth`.
+    fn memory(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -120,6 +153,8 @@ pub enum NodeError {
     Unavailable {
         /// What is out of reach.
         reason: String,
+        /// When another try makes sense, where that is known.
+        retry_after: Option<Duration>,
     },
     /// Not done by its deadline.
     #[error("took longer than {after:?}")]
@@ -143,6 +178,14 @@ impl NodeError {
     pub fn invalid(reason: impl Into<String>) -> Self {
         NodeError::Invalid {
             reason: reason.into(),
+        }
+    }
+
+    /// It is out of reach, and nobody knows for how long.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        NodeError::Unavailable {
+            reason: reason.into(),
+            retry_after: None,
         }
     }
 

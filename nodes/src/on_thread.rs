@@ -3,11 +3,12 @@
 //! A model computes for milliseconds at a time and must never hold up a worker of the runtime. What
 //! is not here: batching, and what to try again after a failure; a replica decides that.
 
-use crate::{Input, Node, NodeError, Value, compute::ComputePool};
+use crate::{BatchKey, Input, Node, NodeError, Value, adapter::Adapters, compute::ComputePool};
 use futures::future::BoxFuture;
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,12 @@ pub trait Model: Send + 'static {
     /// How to tell what an item costs of a batch's `max-cost`, from any thread.
     fn cost(&self) -> Cost {
         Box::new(|_| 1)
+    }
+
+    /// The adapters that items name with their argument `adapter`. An item whose adapter is still to
+    /// be loaded does not share a batch with others, which would have to wait for the load.
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        None
     }
 }
 
@@ -39,6 +46,7 @@ struct Task {
 pub struct OnThread {
     tasks: mpsc::Sender<Task>,
     cost: Cost,
+    adapters: Option<Arc<dyn Adapters>>,
 }
 
 impl OnThread {
@@ -49,11 +57,15 @@ impl OnThread {
     pub fn spawn<M: Model>(name: &str, threads: usize, model: M) -> Result<Self, NodeError> {
         // One batch may wait while another runs, so that the model does not stand idle in between.
         let (tasks, waiting) = mpsc::channel(1);
-        let cost = model.cost();
+        let (cost, adapters) = (model.cost(), model.adapters());
         let thread = thread::Builder::new().name(name.to_owned());
         let work = move || ComputePool::new(threads).install(|| serve(model, waiting));
         match thread.spawn(work) {
-            Ok(_) => Ok(Self { tasks, cost }),
+            Ok(_) => Ok(Self {
+                tasks,
+                cost,
+                adapters,
+            }),
             Err(error) => Err(NodeError::because(
                 "failed to start a thread for the model",
                 error,
@@ -79,6 +91,31 @@ impl Node for OnThread {
     fn cost(&self, item: &Input) -> u64 {
         (self.cost)(item)
     }
+
+    fn key(&self, item: &Input) -> Option<BatchKey> {
+        let adapters = self.adapters.as_ref()?;
+        match item.arguments.get("adapter") {
+            Value::Text(name) if !adapters.is_loaded(name) => Some(BatchKey(Arc::clone(name))),
+            _ => None,
+        }
+    }
+
+    fn is_resident(&self, key: &BatchKey) -> bool {
+        let adapters = self.adapters.as_ref();
+        adapters.is_none_or(|adapters| adapters.is_loaded(&key.0))
+    }
+
+    /// The thread answers an empty batch, after those before it.
+    fn check(&self) -> BoxFuture<'_, Result<(), NodeError>> {
+        Box::pin(async move {
+            let (answers, answered) = oneshot::channel();
+            let batch = Vec::new();
+            // Where it cannot be sent, `answers` is dropped too.
+            let _ = self.tasks.send(Task { batch, answers }).await;
+            let lost = |_| NodeError::failed("the thread of the model has ended");
+            answered.await.map(drop).map_err(lost)
+        })
+    }
 }
 
 /// The life of the thread.
@@ -95,6 +132,9 @@ fn serve(mut model: impl Model, mut tasks: mpsc::Receiver<Task>) {
 
 fn forward(model: &mut impl Model, batch: Vec<Input>) -> Answers {
     let items = batch.len();
+    if items == 0 {
+        return Vec::new();
+    }
     let error = match catch_unwind(AssertUnwindSafe(|| model.forward(batch))) {
         Ok(answers) if answers.len() == items => return answers,
         Ok(answers) => format!("the model gave {} answers to {items} items", answers.len()),
@@ -120,7 +160,7 @@ mod tests {
     use crate::Arguments;
     use futures::{FutureExt, future::join_all};
     use std::sync::{
-        Arc, Mutex,
+        Mutex,
         mpsc::{Receiver, Sender, channel},
     };
 
@@ -191,6 +231,47 @@ mod tests {
             .collect()
     }
 
+    /// Adapters of which those with a short name are loaded.
+    struct Short;
+
+    impl Adapters for Short {
+        fn get(&self, _: &str) -> Result<Arc<crate::adapter::Adapter>, NodeError> {
+            unreachable!("nothing here asks for one")
+        }
+
+        fn is_loaded(&self, name: &str) -> bool {
+            name.len() < 4
+        }
+    }
+
+    struct Adapted;
+
+    impl Model for Adapted {
+        fn forward(&mut self, batch: Vec<Input>) -> Answers {
+            batch.iter().map(|_| Ok(Value::None)).collect()
+        }
+
+        fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+            Some(Arc::new(Short))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_whose_adapter_is_to_be_loaded_does_not_share_a_batch() {
+        let node = OnThread::spawn("adapted", 1, Adapted).unwrap();
+        let key = |name: &str| {
+            let mut item = item(1);
+            item.arguments.push("adapter".into(), Value::text(name));
+            node.key(&item)
+        };
+        assert_eq!(node.key(&item(1)), None);
+        assert_eq!(key("qa"), None);
+        let long = key("headline").unwrap();
+        assert_eq!(&*long.0, "headline");
+        assert!(!node.is_resident(&long));
+        assert!(node.is_resident(&BatchKey("qa".into())));
+    }
+
     #[tokio::test]
     async fn answers_come_in_order_and_to_their_callers() {
         let node = OnThread::spawn("scripted", 1, Scripted::new()).unwrap();
@@ -235,6 +316,23 @@ mod tests {
         assert_eq!(first.await, [Ok(1)]);
         assert_eq!(run(&node, &[3]).await, [Ok(3)]);
         assert_eq!(*ran.lock().unwrap(), [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_stuck_does_not_say_that_it_is_well() {
+        let (mut model, (entered, has_entered), (leave, may_leave)) =
+            (Scripted::new(), channel(), channel());
+        model.gate = Some((entered, may_leave));
+        let node = OnThread::spawn("scripted", 1, model).unwrap();
+        assert!(node.check().await.is_ok());
+        let mut stuck = Box::pin(run(&node, &[1]));
+        assert!(stuck.as_mut().now_or_never().is_none());
+        has_entered.recv().unwrap();
+        let mut check = node.check();
+        assert!(check.as_mut().now_or_never().is_none());
+        leave.send(()).unwrap();
+        assert!(check.await.is_ok());
+        assert_eq!(stuck.await, [Ok(1)]);
     }
 
     #[tokio::test]

@@ -91,6 +91,10 @@ impl Model for Rerank {
         items.into_iter().map(answer).collect()
     }
 
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        Some(Arc::clone(&self.adapters))
+    }
+
     fn cost(&self) -> Cost {
         let encoder = self.encoder.clone();
         Box::new(move |item| {

@@ -148,3 +148,78 @@ fn a_folder_that_is_not_there_holds_no_adapters() {
     let error = loader.load("good").map(|_| ()).unwrap_err();
     assert!(matches!(error, NodeError::NotFound { .. }));
 }
+
+#[test]
+fn declared_adapters_come_first_and_need_no_folder() {
+    let folder = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    write(&elsewhere.path().join("own"), 4, 3.0);
+    let own = elsewhere.path().join("own");
+    let declared = BTreeMap::from([("good".to_owned(), own.clone()), ("own".to_owned(), own)]);
+    let loader = AdapterFolder::new(folder.path(), base()).with_declared(declared.clone());
+    assert_eq!(
+        loader.names().unwrap(),
+        ["cut", "good", "other-model", "own"]
+    );
+    let generation = |name| loader.load(name).unwrap().generation;
+    assert_eq!(generation("good"), generation("own"));
+    let alone = AdapterFolder::of(None, base()).with_declared(declared);
+    assert_eq!(alone.names().unwrap(), ["good", "own"]);
+    assert!(matches!(
+        alone.load("cut").map(|_| ()).unwrap_err(),
+        NodeError::NotFound { .. }
+    ));
+}
+
+#[test]
+fn operators_name_folders_of_the_model_and_no_others() {
+    let folder = folder();
+    let outside = tempfile::tempdir().unwrap();
+    write(&outside.path().join("secret"), 4, 1.0);
+    write(&folder.path().join("team/nested"), 4, 5.0);
+    let loader = AdapterFolder::new(folder.path(), base()).with_home(folder.path());
+    loader.add("legal", Path::new("team/nested")).unwrap();
+    loader
+        .add("legal", &folder.path().join("team/nested"))
+        .unwrap();
+    assert!(loader.names().unwrap().contains(&"legal".to_owned()));
+    assert_eq!(loader.load("legal").unwrap().value.name().as_ref(), "legal");
+    // A folder by its own name is nothing new, and another's name is taken.
+    loader.add("good", Path::new("good")).unwrap();
+    for (name, path) in [
+        ("good", "team/nested"),
+        ("legal", "good"),
+        ("x", "."),
+        ("x", "nothing"),
+        ("x", "good/adapter_config.json"),
+        ("x", "/"),
+        ("../x", "good"),
+        ("x", outside.path().join("secret").to_str().unwrap()),
+    ] {
+        let refused = loader.add(name, Path::new(path));
+        assert!(
+            matches!(refused, Err(NodeError::Invalid { .. })),
+            "{name} {path}"
+        );
+    }
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(outside.path().join("secret"), link).unwrap();
+        assert!(loader.add("x", Path::new("link")).is_err());
+    }
+    loader.forget("legal");
+    assert!(loader.stamp("legal").is_err());
+}
+
+#[tokio::test]
+async fn what_is_added_and_cannot_be_loaded_has_no_name() {
+    let folder = folder();
+    let loader = AdapterFolder::new(folder.path(), base()).with_home(folder.path());
+    let residency = Residency::new(loader, Policy::new(16, ByteSize(1 << 20)));
+    assert!(residency.add("x", Path::new("cut")).await.is_err());
+    residency.add("x", Path::new("good")).await.unwrap();
+    assert!(residency.unload("x").await);
+    let error = residency.get("x").await.unwrap_err();
+    assert!(matches!(error, NodeError::NotFound { .. }), "{error}");
+}

@@ -61,7 +61,7 @@ codes! {
 codes! {
     /// The codes that `graphs::check` gives.
     CHECK:
-    /// A name that nothing bears: a node, model, index, field, filter, test or function.
+    /// A name that nothing bears: a node, model, adapter, index, field, filter, test or function.
     UNKNOWN_NAME = "unknown-name";
     /// A field that a value does not have.
     UNKNOWN_FIELD = "unknown-field";

@@ -27,6 +27,7 @@ pub(crate) const EXAMPLES: [(&str, &str); 17] = [
 model gemma {
     source "file:models/gemma-3-270m-q4_k_m.gguf"
     adapters "adapters/" max-loaded=16 max-bytes="512MiB"
+    adapter legal { source "hf:example/gemma-legal-lora" } // one that lies elsewhere
 }
 "#,
     ),

@@ -2,7 +2,7 @@
 
 use engine::{metrics::Metrics, topology::Topology};
 use futures::future::BoxFuture;
-use graphs::Facts;
+use graphs::{Facts, Program};
 use nodes::{Catalog, Node, NodeError, Order};
 use schema::{Source, SourceId};
 use std::sync::Arc;
@@ -17,8 +17,24 @@ impl Catalog for Nothing {
     }
 }
 
-/// The topology of a text.
+/// The topology of a text whose nodes need no replicas.
+#[allow(
+    dead_code,
+    reason = "each bench is compiled with its own copy of this module"
+)]
 pub async fn start(file: &str) -> Topology {
+    start_with(file, Arc::new(Nothing)).await
+}
+
+/// The topology of a text.
+pub async fn start_with(file: &str, catalog: Arc<dyn Catalog>) -> Topology {
+    let program = Arc::new(program(file));
+    let topology = Topology::start(1, program, catalog, &Metrics::new()).await;
+    topology.unwrap_or_else(|errors| panic!("{errors:#?}"))
+}
+
+/// The program of a text.
+pub fn program(file: &str) -> Program {
     let source = Source {
         id: SourceId(0),
         name: "bench.kdl".to_owned(),
@@ -27,7 +43,5 @@ pub async fn start(file: &str) -> Topology {
     let (document, problems) = schema::parse(&source, &|_| None);
     assert!(problems.is_empty(), "{problems:#?}");
     let program = graphs::check(document, &Facts::default());
-    let program = program.unwrap_or_else(|problems| panic!("{problems:#?}"));
-    let topology = Topology::start(1, Arc::new(program), Arc::new(Nothing), &Metrics::new()).await;
-    topology.unwrap_or_else(|errors| panic!("{errors:#?}"))
+    program.unwrap_or_else(|problems| panic!("{problems:#?}"))
 }

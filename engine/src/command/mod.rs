@@ -1,6 +1,7 @@
 //! What each command does: one file a command. A command prints to standard output what it was
 //! asked for, and everything else to standard error.
 
+mod adapters;
 mod bench;
 mod check;
 mod fmt;
@@ -40,6 +41,8 @@ pub enum Command {
     Simulate(simulate::Simulate),
     /// Show what a running engine is doing.
     Status(status::Status),
+    /// List the LoRA adapters of a running engine, and load, unload, pin or unpin one.
+    Adapters(adapters::Adapters),
     /// Print what a reload from one file to another would do.
     Plan(plan::Plan),
     /// Have a running engine load its file again.
@@ -63,6 +66,7 @@ impl Command {
             Command::Bench(bench) => bench.execute(),
             Command::Simulate(simulate) => simulate.execute(),
             Command::Status(status) => status.execute(),
+            Command::Adapters(adapters) => adapters.execute(),
             Command::Plan(plan) => plan.execute(),
             Command::Reload(reload) => reload.execute(),
             Command::Rollback(rollback) => rollback.execute(),

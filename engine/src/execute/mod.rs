@@ -4,6 +4,8 @@
 //! side by side, and dropping the future of a request gives up whatever it has under way. Nothing
 //! is serialised on the way, and nothing is decided here that the check could decide.
 
+mod admission;
+mod ahead;
 mod call;
 mod expression;
 mod prepared;

@@ -1,7 +1,7 @@
 //! A graph made ready to run: its expressions compiled, its pools at hand.
 
-use super::{RequestError, expression::Compiled};
-use crate::pool::Pool;
+use super::{RequestError, admission, ahead::Lookahead, expression::Compiled};
+use crate::{adapters::Shelves, pool::Pool};
 use graphs::{Bound, BoundFallback, Expression, Graph, GraphNode, NodeIx, Root};
 use nodes::{NodeError, Value};
 use schema::{Type, Work, kind::Switch};
@@ -14,8 +14,12 @@ pub struct Prepared {
     pub(super) id: Arc<str>,
     pub(super) nodes: Vec<Node>,
     pub(super) output: Vec<Output>,
+    /// The nodes at which a request takes a place before it begins.
+    pub(super) gated: Vec<NodeIx>,
     /// Whether a node's result may be that of another.
     pub(super) has_fallback_nodes: bool,
+    /// The adapters that can be loaded while earlier nodes run.
+    pub(super) ahead: Vec<Lookahead>,
     reads_headers: bool,
 }
 
@@ -77,11 +81,15 @@ pub(super) struct Output {
 
 impl Prepared {
     /// Compiles a graph's expressions. `pools` has one entry a node, filled where the node's work
-    /// needs replicas.
+    /// needs replicas; adapters that requests will need are loaded ahead through `adapters`.
     ///
     /// # Errors
     /// An expression that does not compile, which the check should have found; or a pool is missing.
-    pub fn new(graph: Arc<Graph>, pools: Vec<Option<Pool>>) -> Result<Self, RequestError> {
+    pub fn new(
+        graph: Arc<Graph>,
+        pools: Vec<Option<Pool>>,
+        adapters: &Arc<Shelves>,
+    ) -> Result<Self, RequestError> {
         let id: Arc<str> = graph.id().as_str().into();
         let nodes = graph.nodes().zip(pools).map(|((ix, node), pool)| {
             Node::new(&graph, ix, node, pool).map_err(|error| RequestError {
@@ -104,8 +112,12 @@ impl Prepared {
         let (nodes, output) = (nodes?, output?);
         let has_fallback_nodes = graph.nodes().any(relies);
         let reads_headers = expressions(&graph).any(reads_headers);
+        let ahead = graph.nodes();
+        let ahead = ahead.filter_map(|(ix, node)| Lookahead::of(ix, node, adapters));
         Ok(Self {
             id,
+            gated: admission::gated(&graph),
+            ahead: ahead.collect(),
             nodes,
             output,
             has_fallback_nodes,

@@ -2,13 +2,14 @@
 
 use super::{
     Delta, RequestError,
+    ahead::Lookahead,
     call::{Flow, Turn},
     prepared::{Action, Prepared},
     scope::{Scope, View},
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use graphs::{Next, NodeIx, Outcome, Ready, Walk};
-use nodes::{Context, Map, NodeError, Value};
+use nodes::{Context, Map, NodeError, Value, residency::Ahead};
 use smallvec::SmallVec;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
@@ -59,6 +60,8 @@ impl Prepared {
             },
             skipped: SmallVec::from_elem(false, self.nodes.len()),
             ready: Ready::new(),
+            ahead: self.ahead.iter().collect(),
+            kept: SmallVec::new(),
             timings: SmallVec::new(),
         };
         let mut under_way = FuturesUnordered::new();
@@ -72,7 +75,14 @@ impl Prepared {
                 after: request.allowed.unwrap_or_else(|| begun.elapsed()),
             },
         };
+        let mut places = match self.admit(context.deadline).await {
+            Err(error) if matches!(error.error, NodeError::Timeout { .. }) => {
+                return Err(late(&[]));
+            }
+            places => places?,
+        };
         state.ready = state.walk.start();
+        state.look_ahead();
         loop {
             while let Some(ix) = state.take_ready() {
                 if let Action::Merge(from) = &self.nodes[ix.index()].action {
@@ -85,6 +95,7 @@ impl Prepared {
                     Err(error) => state.settle(ix, Err(error))?,
                     Ok(turn) => {
                         asked.push(ix);
+                        places.arrive(ix);
                         under_way.push(answer(ix, turn));
                     }
                 }
@@ -101,6 +112,7 @@ impl Prepared {
                 } } => return Err(late(&asked)),
             };
             asked.retain(|other| *other != ix);
+            places.leave(ix);
             state.timings.push((ix, took));
             state.settle(ix, result.map(Some))?;
         }
@@ -125,12 +137,38 @@ struct State<'g> {
     /// Which nodes have been skipped.
     skipped: SmallVec<[bool; 16]>,
     ready: Ready,
+    /// Adapters that are not known yet.
+    ahead: SmallVec<[&'g Lookahead; 2]>,
+    /// Adapters on their way to nodes whose turn is still to come or not over.
+    kept: SmallVec<[(NodeIx, Ahead); 2]>,
     timings: SmallVec<[(NodeIx, Duration); 4]>,
 }
 
 impl State<'_> {
     fn take_ready(&mut self) -> Option<NodeIx> {
         (!self.ready.is_empty()).then(|| self.ready.remove(0))
+    }
+
+    /// Begins to load the adapters that are known by now.
+    fn look_ahead(&mut self) {
+        let Self {
+            graph,
+            walk,
+            scope,
+            skipped,
+            ahead,
+            kept,
+            ..
+        } = self;
+        let is_known = |node: NodeIx| skipped[node.index()] || walk.ran(node);
+        ahead.retain(|one| {
+            let waits = !one.after().all(is_known);
+            if !waits {
+                let node = &graph.nodes[one.node.index()];
+                kept.extend(one.begin(node, scope).map(|lease| (one.node, lease)));
+            }
+            waits
+        });
     }
 
     /// Where the text of a node goes while it is made.
@@ -179,6 +217,8 @@ impl State<'_> {
             }
             Err(error) => (Outcome::Failed, Some(error)),
         };
+        // Who computes with the adapter has it by now, or had it.
+        self.kept.retain(|(node, _)| *node != ix);
         match self.walk.finish(ix, outcome) {
             Next::Run(nodes) => self.ready.extend(nodes),
             Next::StandIn => return self.stand_in(ix, error),
@@ -190,6 +230,9 @@ impl State<'_> {
         }
         if self.graph.has_fallback_nodes {
             self.adopt();
+        }
+        if !self.ahead.is_empty() {
+            self.look_ahead();
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod identity;
 mod infer;
 mod input;
 mod listen;
+mod models;
 mod openapi;
 mod problem;
 
@@ -55,6 +56,7 @@ impl Front {
     /// Serves this topology until another is published.
     pub fn new(topology: Topology, metrics: Arc<Metrics>) -> Self {
         metrics.set_generation(topology.generation());
+        metrics.watch_adapters(Arc::clone(topology.adapters()));
         Self {
             topology: ArcSwap::from_pointee(topology),
             metrics,
@@ -92,6 +94,7 @@ impl Front {
     /// Puts another topology in the place of the current one. Requests that run stay on theirs.
     pub fn publish(&self, topology: Topology) -> Arc<Topology> {
         self.metrics.set_generation(topology.generation());
+        self.metrics.watch_adapters(Arc::clone(topology.adapters()));
         self.topology.swap(Arc::new(topology))
     }
 
@@ -121,6 +124,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/-/routes", get(routes))
         .route("/openapi.json", get(openapi_json))
         .route("/docs", get(docs::page))
+        .route("/v1/models", get(models::list))
         .merge(health())
         .method_not_allowed_fallback(|| async { Problem::method("GET") })
         .fallback(infer::answer)

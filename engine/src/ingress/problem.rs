@@ -66,7 +66,8 @@ impl Problem {
 
     /// The path leads nowhere on the admin listener.
     pub(crate) fn no_admin_route(path: &str) -> Self {
-        let detail = format!("nothing is served at {path}; there are /metrics and /status");
+        let detail =
+            format!("nothing is served at {path}; there are /metrics, /status and /adapters");
         Self::new(StatusCode::NOT_FOUND, "no-route", detail)
     }
 
@@ -174,10 +175,28 @@ impl Problem {
         problem.0.node = error.node.as_ref().map(ToString::to_string);
         problem.0.retry_after = match &error.error {
             NodeError::Full { retry_after } => Some(*retry_after),
-            NodeError::Unavailable { .. } => Some(Duration::from_secs(1)),
+            NodeError::Unavailable { retry_after, .. } => {
+                Some(retry_after.unwrap_or(Duration::from_secs(1)))
+            }
             _ => None,
         };
         problem
+    }
+
+    /// An operator's order that was not carried out.
+    pub(crate) fn of_order(error: &NodeError) -> Self {
+        let graph = "".into();
+        let error = error.clone();
+        let node = None;
+        let mut problem =
+            Self::of_request(&RequestError { graph, node, error }, WhenFull::default());
+        problem.0.graph = None;
+        problem
+    }
+
+    /// An order that makes no sense.
+    pub(crate) fn order(reason: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", reason)
     }
 
     /// Names the graph that was asked.
@@ -221,7 +240,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, TYPE);
         if let Some(retry_after) = self.0.retry_after {
-            let seconds = retry_after.as_secs_f64().ceil() as u64;
+            // The header knows whole seconds, and none would be an invitation to come at once.
+            let seconds = (retry_after.as_secs_f64().ceil() as u64).max(1);
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(allow) = self.0.allow {

@@ -3,7 +3,7 @@
 //! Counted for nodes whose file states `resources`; a node that says nothing mostly waits. A replica
 //! that stands in for another for a moment, as when one is recycled, is not counted twice. All
 //! generations share one account; what the next one starts may count on what goes with the last
-//! ([`Room`]).
+//! ([`Allowance`]).
 
 use graphs::Machine;
 use schema::{ByteSize, Resources};
@@ -25,7 +25,7 @@ struct Free {
 
 /// What of a machine a new pool may count on: what is free, and what is going to be.
 #[derive(Debug, Clone)]
-pub struct Room {
+pub struct Allowance {
     pub(super) ledger: Ledger,
     going: Takes,
 }
@@ -61,20 +61,20 @@ impl Ledger {
     }
 
     /// What is free.
-    pub fn room(&self) -> Room {
+    pub fn room(&self) -> Allowance {
         self.room_after(&[])
     }
 
     /// What is free once these have gone: replicas of pools that end when the next generation is
     /// published, each with what one of them takes.
-    pub fn room_after(&self, going: &[(usize, &Resources)]) -> Room {
+    pub fn room_after(&self, going: &[(usize, &Resources)]) -> Allowance {
         let mut sum = Takes::default();
         for (replicas, resources) in going {
             let takes = Takes::of(resources);
             sum.cpus += takes.cpus * *replicas as f64;
             sum.memory += takes.memory * *replicas as u64;
         }
-        Room {
+        Allowance {
             ledger: self.clone(),
             going: sum,
         }
@@ -91,7 +91,7 @@ impl Ledger {
     }
 }
 
-impl Room {
+impl Allowance {
     /// Takes what a replica needs.
     pub(super) fn take(&self, resources: &Resources) -> Result<Lease, TooLarge> {
         let takes = Takes::of(resources);

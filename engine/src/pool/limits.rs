@@ -1,7 +1,7 @@
 //! What the file says of a pool, with the defaults that depend on how its node runs.
 
 use super::queue::BatchLimits;
-use nodes::Running;
+use nodes::{BatchKey, Input, Node, Running};
 use schema::{Batch, PoolSpec};
 use std::time::Duration;
 
@@ -10,6 +10,10 @@ const ONGOING: usize = 16;
 
 /// Items that may wait where the file says nothing.
 const QUEUED: usize = 256;
+
+/// How long items whose adapter is not loaded yet let others go first: a load takes tens of
+/// milliseconds.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a pool that is not used any more may go on with what it has, if the file says nothing.
 const GRACE: Duration = Duration::from_secs(20);
@@ -27,6 +31,8 @@ pub(super) struct Limits {
     pub(super) one_at_a_time: bool,
     /// How long one item may take, waiting included.
     pub(super) timeout: Option<Duration>,
+    /// How often a replica must show that it is well, if the file says.
+    pub(super) health_check_period: Option<Duration>,
     /// How long the pool may go on when it is not used any more.
     pub(super) grace: Duration,
 }
@@ -57,14 +63,25 @@ impl Limits {
                 } else {
                     Duration::ZERO
                 },
+                patience: PATIENCE,
             },
             one_at_a_time,
             timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
+            health_check_period: spec.health_check_period.as_ref().map(|period| period.value),
             grace: spec
                 .graceful_shutdown_timeout
                 .as_ref()
                 .map_or(GRACE, |grace| grace.value),
         }
+    }
+
+    /// What an item costs of a batch, where that matters, and what it must share with the others.
+    pub(super) fn weigh(&self, node: &dyn Node, item: &Input) -> (u64, Option<BatchKey>) {
+        let cost = match self.batch.cost {
+            u64::MAX => 1,
+            _ => node.cost(item),
+        };
+        (cost, node.key(item))
     }
 }
 

@@ -1,14 +1,17 @@
 //! The replicas of one node behind a queue: what is asked of a node goes through its [`Pool`].
 //!
 //! A pool is owned by one task (`owner`), which holds the queue and the replicas; handles send it
-//! items and wait. A batch is formed when a replica is free and not before. A replica that breaks is
-//! built again, and what it held is run by another; their number follows the load. The queue knows
-//! deadlines only: it does not group items.
+//! items and wait. A batch is formed when a replica is free and not before. A replica that breaks or
+//! is stuck is built again, and what it held is run by another; their number follows the load. What a
+//! request costs before it comes to its node is not known here.
 
 mod adjust;
+mod forecast;
+mod gate;
 mod ledger;
 mod limits;
 mod owner;
+mod pulse;
 mod quarantine;
 mod queue;
 mod rate;
@@ -19,14 +22,17 @@ mod replica;
 mod scaler;
 mod staff;
 mod ticket;
+mod wear;
 
 use crate::metrics::NodeMetrics;
-pub use ledger::{Ledger, Room};
+pub use gate::Place;
+pub use ledger::{Allowance, Ledger};
 pub(crate) use rehearsal::{Levels, Rehearsal};
 
 use adjust::Settings;
 use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, try_join_all};
+use gate::Gate;
 use limits::Limits;
 use nodes::{Catalog, Input, NodeError, Value};
 use owner::Owner;
@@ -60,6 +66,7 @@ struct Handle {
     orders: mpsc::UnboundedSender<Order>,
     counts: Arc<Counts>,
     metrics: Arc<NodeMetrics>,
+    gate: Arc<Gate>,
     /// What callers go by.
     settings: ArcSwap<Settings>,
     startup: Duration,
@@ -104,7 +111,7 @@ pub struct PoolStatus {
     /// Whether items can be answered: false when no replica is left and building others has failed
     /// several times in a row.
     pub healthy: bool,
-    /// Items that wait.
+    /// Items that wait, and requests that wait to begin because of this node.
     pub queued: usize,
     /// Items that replicas hold, streams that are still being made among them.
     pub ongoing: usize,
@@ -125,7 +132,7 @@ impl Pool {
         work: &Work,
         spec: &PoolSpec,
         catalog: Arc<dyn Catalog>,
-        room: &Room,
+        room: &Allowance,
         metrics: NodeMetrics,
     ) -> Result<Self, NodeError> {
         let begun = Instant::now();
@@ -136,6 +143,8 @@ impl Pool {
             catalog,
             work: work.clone(),
             resources: spec.resources.clone(),
+            weighs_memory: (spec.recycle.as_ref())
+                .is_some_and(|recycle| recycle.value.memory_growth.is_some()),
             metrics: Arc::new(metrics),
         });
         let build = |_| Arc::clone(&recipe).build(Duration::ZERO);
@@ -159,18 +168,20 @@ impl Pool {
         // Unbounded, because the owner takes items out at once and bounds those that wait itself:
         // it alone knows whether a replica is free, and so when "full" is true.
         let (orders, arrivals) = mpsc::unbounded_channel();
+        let gate = Gate::new(Arc::clone(&metrics));
         let owner = Owner::new(
             staff,
             spec.clone(),
             limits,
             Arc::clone(&metrics),
             arrivals,
-            Arc::clone(&counts),
+            (Arc::clone(&counts), Arc::clone(&gate)),
         );
         tokio::spawn(owner.run());
         Self(Arc::new(Handle {
             orders,
             counts,
+            gate,
             settings: ArcSwap::from_pointee(Settings::new(spec, &metrics, None)),
             metrics,
             startup,
@@ -227,9 +238,7 @@ impl Pool {
         &self,
         (ticket, answer): (Ticket, oneshot::Receiver<Result<Value, NodeError>>),
     ) -> Result<Value, NodeError> {
-        let gone = || NodeError::Unavailable {
-            reason: "the node was stopped".to_owned(),
-        };
+        let gone = || NodeError::unavailable("the node was stopped");
         let mut leaving = Leaving {
             counts: &self.0.counts,
             answered: false,
@@ -239,6 +248,16 @@ impl Pool {
         let result = answer.await.map_err(|_| gone())?;
         leaving.answered = true;
         result
+    }
+
+    /// Takes a place for a request that will come to this node, and waits for one where the node
+    /// has enough to do. The place is to be kept until the node has answered.
+    ///
+    /// # Errors
+    /// [`NodeError::Full`] at once if too many wait already or if the request could not be answered
+    /// by its deadline, and [`NodeError::Timeout`] if the deadline passes meanwhile.
+    pub async fn enter(&self, deadline: Option<Instant>) -> Result<Place, NodeError> {
+        self.0.gate.enter(deadline).await
     }
 
     /// How long one item may take, waiting and a stream's end included, if the file says.
@@ -259,7 +278,7 @@ impl Pool {
             target: counts.target.load(Relaxed),
             starting: counts.starting.load(Relaxed),
             healthy: !counts.unhealthy.load(Relaxed),
-            queued: counts.queued.load(Relaxed),
+            queued: counts.queued.load(Relaxed) + self.0.gate.waiting(),
             ongoing: counts.ongoing.load(Relaxed),
             answered: counts.answered.load(Relaxed),
             startup_ms: self.0.startup.as_millis() as u64,

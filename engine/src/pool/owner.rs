@@ -1,18 +1,22 @@
 //! The task that owns a pool: it waits for an event, then applies it.
 
+mod show;
+mod work;
+
 use super::{
     Counts, Order,
+    forecast::Service,
+    gate::{Gate, Room},
     limits::Limits,
     quarantine::Quarantine,
-    queue::{Next, Queue},
+    queue::Queue,
     rate::Rate,
-    replica::Run,
     scaler::Scaler,
-    staff::{Census, Staff},
-    ticket::{Permit, Report, Ticket},
+    staff::{Census, News, Staff},
+    ticket::{ReplicaId, Report, Ticket},
 };
 use crate::{metrics::NodeMetrics, resilience::Fingerprint};
-use nodes::{Node, NodeError, Running};
+use nodes::{BatchKey, Node, NodeError, Running};
 use schema::PoolSpec;
 use std::{
     collections::VecDeque,
@@ -27,11 +31,15 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-/// How many replicas one item alone may break before it is refused.
-const BREAKS: u32 = 2;
+/// How much suspicion of breaking replicas an item may be under: it may break two alone, or four
+/// beside others.
+const SUSPICION: u32 = 4;
 
-/// How often the number of replicas is decided.
+/// How often the number of replicas is decided, and how they are looked after at most.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// How often replicas are looked after at least, where there is a reason to.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[expect(
     clippy::large_enum_variant,
@@ -44,9 +52,11 @@ enum Event {
     Reported(Report),
     /// A replica is ready, or could not be built.
     Built(Result<Arc<dyn Node>, NodeError>),
+    /// A replica has said how it is.
+    Checked(ReplicaId, Result<(), NodeError>),
     /// A batch has waited for more long enough.
     Waited,
-    /// It is time to think about the number of replicas.
+    /// It is time to think about the number of replicas, and how they are.
     Tick,
     /// Its generation is over.
     Retired,
@@ -54,6 +64,15 @@ enum Event {
     Unused,
     /// The time to finish is over.
     Over,
+}
+
+impl From<News> for Event {
+    fn from(news: News) -> Self {
+        match news {
+            News::Built(built) => Event::Built(built),
+            News::Checked(replica, said) => Event::Checked(replica, said),
+        }
+    }
 }
 
 /// The owner of a pool.
@@ -64,11 +83,12 @@ pub(super) struct Owner {
     scaler: Option<Scaler>,
     /// The next decision, where there is any to make.
     tick: Option<Instant>,
-    queue: Queue<Ticket>,
+    queue: Queue<Option<BatchKey>, Ticket>,
     /// Parts of batches whose replica broke. They run by themselves, before the queue.
     suspects: VecDeque<Vec<Ticket>>,
     quarantine: Quarantine,
     rate: Rate,
+    service: Service,
     start: Instant,
     arrivals: mpsc::UnboundedReceiver<Order>,
     reported: mpsc::UnboundedReceiver<Report>,
@@ -83,6 +103,7 @@ pub(super) struct Owner {
     /// How many replicas the load asks for.
     desired: usize,
     counts: Arc<Counts>,
+    gate: Arc<Gate>,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -93,7 +114,7 @@ impl Owner {
         limits: Limits,
         metrics: Arc<NodeMetrics>,
         arrivals: mpsc::UnboundedReceiver<Order>,
-        counts: Arc<Counts>,
+        (counts, gate): (Arc<Counts>, Arc<Gate>),
     ) -> Self {
         let (reports, reported) = mpsc::unbounded_channel();
         let scaler = Scaler::new(&spec.replicas);
@@ -101,12 +122,13 @@ impl Owner {
             limits,
             staff,
             spec,
-            tick: scaler.as_ref().map(|_| Instant::now() + TICK),
+            tick: None,
             scaler,
             queue: Queue::new(),
             suspects: VecDeque::new(),
             quarantine: Quarantine::default(),
             rate: Rate::default(),
+            service: Service::default(),
             start: Instant::now(),
             arrivals,
             reported,
@@ -117,9 +139,11 @@ impl Owner {
             end: None,
             desired: 0,
             counts,
+            gate,
             metrics,
         };
         owner.desired = owner.staff.wanted();
+        owner.wind(Duration::ZERO);
         owner.publish();
         owner
     }
@@ -153,7 +177,7 @@ impl Owner {
         tokio::select! {
             biased;
             Some(report) = self.reported.recv() => Event::Reported(report),
-            built = self.staff.built() => Event::Built(built),
+            event = self.staff.next() => event.into(),
             arrived = self.arrivals.recv(), if !self.unused => match arrived {
                 Some(Order::Answer(ticket)) => Event::Arrived(ticket),
                 Some(Order::Adjust(spec)) => Event::Adjusted(spec),
@@ -169,10 +193,11 @@ impl Owner {
     fn apply(&mut self, event: Event, now: Duration) {
         match event {
             Event::Arrived(ticket) => self.admit(ticket, now),
-            Event::Adjusted(spec) => self.adjust(*spec, now),
+            Event::Adjusted(spec) => self.adjust(*spec),
             Event::Reported(report) => self.note(report, now),
-            Event::Built(built) => self.receive(built),
-            Event::Tick => self.scale(now),
+            Event::Built(built) => self.receive(built, now),
+            Event::Checked(replica, said) => self.staff.hear(replica, said, now),
+            Event::Tick => self.tick(now),
             Event::Retired => self.end_within_grace(now),
             Event::Unused => {
                 self.unused = true;
@@ -180,6 +205,7 @@ impl Owner {
             }
             Event::Waited | Event::Over => {}
         }
+        self.wind(now);
         self.staff.settle();
         if let Some(error) = self.staff.unhealthy() {
             self.refuse_all(&error);
@@ -190,41 +216,67 @@ impl Owner {
 
     /// Goes by another spec from now on. What waits and what runs is left as it is, even where it is
     /// more than the new limits would let in.
-    fn adjust(&mut self, spec: PoolSpec, now: Duration) {
+    fn adjust(&mut self, spec: PoolSpec) {
         self.scaler = Scaler::adjusted(self.scaler.take(), &spec.replicas);
         self.spec = spec;
         let node = self.staff.any();
         let running = node.map_or(Running::OneBatch, Node::running);
         self.limits = Limits::new(&self.spec, running);
-        if let (Some(node), true) = (node, self.limits.batch.cost != u64::MAX) {
-            self.queue.weigh(|ticket| node.cost(&ticket.input));
+        if let Some(node) = node {
+            let limits = &self.limits;
+            self.queue.weigh(|ticket| limits.weigh(node, &ticket.input));
         }
         let replicas = &self.spec.replicas;
         let (fewest, most) = (replicas.min.value as usize, replicas.max.value as usize);
         self.desired = self.staff.wanted().clamp(fewest, most.max(fewest));
-        self.fill(now);
+        self.fill();
+        // There may be other reasons for the next one now.
+        self.tick = None;
     }
 
     /// Asks for the replicas that the load or the file wants. Where the machine has no room for
-    /// them yet, as beside a generation that is about to go, it is asked again.
-    fn fill(&mut self, now: Duration) {
+    /// them yet, as beside a generation that is about to go, it is asked again at the next tick.
+    fn fill(&mut self) {
         if let Err(error) = self.staff.want(self.desired) {
             debug!(node = self.metrics.node, %error, "cannot scale up");
         }
-        let short = self.staff.wanted() < self.desired;
-        let again = short || self.scaler.is_some();
-        self.tick = again.then(|| self.start + now + TICK);
     }
 
     /// Takes in a replica. The first after none tells how its node runs, and what items cost.
-    fn receive(&mut self, built: Result<Arc<dyn Node>, NodeError>) {
+    fn receive(&mut self, built: Result<Arc<dyn Node>, NodeError>, now: Duration) {
         if let (Ok(node), None) = (&built, self.staff.any()) {
             self.limits = Limits::new(&self.spec, node.running());
-            if self.limits.batch.cost != u64::MAX {
-                self.queue.weigh(|ticket| node.cost(&ticket.input));
-            }
+            let limits = &self.limits;
+            self.queue
+                .weigh(|ticket| limits.weigh(&**node, &ticket.input));
         }
-        self.staff.receive(built);
+        self.staff.receive(built, now);
+    }
+
+    /// Sets the next tick, where there is a reason for one.
+    fn wind(&mut self, now: Duration) {
+        if self.tick.is_some() {
+            return;
+        }
+        let period = self.limits.health_check_period;
+        let looks = period.map(|period| (period / 4).clamp(TICK, LOOK));
+        let looked_after = self.spec.recycle.is_some() || self.staff.is_doubtful();
+        let after = [
+            (self.scaler.is_some() || self.staff.wanted() < self.desired).then_some(TICK),
+            looks,
+            looked_after.then_some(LOOK),
+        ];
+        let after = after.into_iter().flatten().min();
+        self.tick = after.map(|after| self.start + now + after);
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.tick = None;
+        self.scale(now);
+        self.staff.look(now, self.limits.health_check_period);
+        if let (Some(bounds), None) = (&self.spec.recycle, self.end) {
+            self.staff.wear(&bounds.value, now);
+        }
     }
 
     fn end_within_grace(&mut self, now: Duration) {
@@ -233,15 +285,13 @@ impl Owner {
     }
 
     fn scale(&mut self, now: Duration) {
-        let Some(scaler) = &mut self.scaler else {
-            return self.fill(now);
-        };
+        let items = self.waiting() + self.gate.waiting() + self.staff.ongoing();
         let (wanted, working) = (self.staff.wanted(), self.staff.census().working);
-        let items = self.queue.len()
-            + self.suspects.iter().map(Vec::len).sum::<usize>()
-            + self.staff.ongoing();
+        let Some(scaler) = &mut self.scaler else {
+            return self.fill();
+        };
         self.desired = scaler.tick(now, wanted, working, items);
-        self.fill(now);
+        self.fill();
         let got = self.staff.wanted();
         if got != wanted {
             info!(node = self.metrics.node, from = wanted, to = got, "scaled");
@@ -250,11 +300,13 @@ impl Owner {
 
     fn note(&mut self, report: Report, now: Duration) {
         match report {
-            Report::Answered => self.staff.answered(),
+            Report::Answered { replica, took } => {
+                self.staff.answered(replica, now);
+                self.service.took(took);
+            }
+            Report::Ended { replica, abandoned } => self.staff.ended(replica, abandoned),
             Report::Freed { replica, items } => {
-                if let Some(replica) = self.staff.get(replica) {
-                    replica.ongoing -= items;
-                }
+                self.staff.freed(replica, items);
                 self.rate.done(now, items);
                 while self.running.try_join_next().is_some() {}
             }
@@ -265,8 +317,9 @@ impl Owner {
                 error,
             } => {
                 self.staff.broke(replica, &error);
+                let alone = self.limits.one_at_a_time || self.staff.ran_one(replica);
                 if let Some(part) = held.pop() {
-                    self.suspect(part, error, now);
+                    self.suspect(part, alone, error, now);
                 }
                 self.suspects.extend(held.into_iter().rev());
             }
@@ -276,7 +329,7 @@ impl Owner {
     /// Has the items that a replica broke on run elsewhere, in halves, so that the one that did it
     /// comes to stand alone. Which half is guilty alternates with one that is not, as halves wait
     /// their turn: the innocent answer in between.
-    fn suspect(&mut self, mut part: Vec<Ticket>, error: NodeError, now: Duration) {
+    fn suspect(&mut self, mut part: Vec<Ticket>, alone: bool, error: NodeError, now: Duration) {
         part.retain(|ticket| !ticket.is_abandoned());
         if part.len() > 1 {
             let second = part.split_off(part.len() / 2);
@@ -284,8 +337,8 @@ impl Owner {
             return;
         }
         let Some(mut ticket) = part.pop() else { return };
-        ticket.broke += 1;
-        if ticket.broke < BREAKS {
+        ticket.suspicion += if alone { 2 } else { 1 };
+        if ticket.suspicion < SUSPICION {
             self.suspects.push_back(vec![ticket]);
             return;
         }
@@ -294,142 +347,6 @@ impl Owner {
         }
         self.counts.answered.fetch_add(1, Relaxed);
         ticket.refuse(error);
-    }
-
-    /// Lets an item wait if there is room, or if a replica could take it at once.
-    fn admit(&mut self, ticket: Ticket, now: Duration) {
-        if let Some(error) = self.in_quarantine(&ticket, now) {
-            return ticket.refuse(error);
-        }
-        if self.is_full() && self.counts.abandoned.swap(0, Relaxed) > 0 {
-            self.queue.remove(Ticket::is_abandoned);
-        }
-        if self.is_full() {
-            self.metrics.shed_full.inc();
-            let retry_after = self.rate.retry_after(now, self.queue.len() + 1);
-            return ticket.refuse(NodeError::Full { retry_after });
-        }
-        let deadline = ticket.input.context.deadline;
-        let deadline = deadline.map(|deadline| deadline.saturating_duration_since(self.start));
-        let cost = match self.staff.any() {
-            Some(node) if self.limits.batch.cost != u64::MAX => node.cost(&ticket.input),
-            _ => 1,
-        };
-        self.queue.push(now, deadline, cost, ticket);
-    }
-
-    fn is_full(&mut self) -> bool {
-        self.queue.len() >= self.limits.queued && self.staff.free(&self.limits).is_none()
-    }
-
-    fn in_quarantine(&mut self, ticket: &Ticket, now: Duration) -> Option<NodeError> {
-        if self.quarantine.is_empty() {
-            return None;
-        }
-        let item = Fingerprint::of(&ticket.input.arguments)?;
-        self.quarantine.answer(now, &item)
-    }
-
-    fn refuse_all(&mut self, error: &NodeError) {
-        let suspects = mem::take(&mut self.suspects).into_iter().flatten();
-        let waiting = mem::replace(&mut self.queue, Queue::new()).into_items();
-        for ticket in suspects.chain(waiting) {
-            ticket.refuse(error.clone());
-        }
-    }
-
-    /// Gives batches to replicas for as long as one is free and something waits.
-    fn dispatch(&mut self, now: Duration) {
-        self.wake = None;
-        for late in self.queue.take_late(now) {
-            self.metrics.shed_late.inc();
-            let after = Instant::now().saturating_duration_since(late.entered);
-            late.refuse(NodeError::Timeout { after });
-        }
-        while self.staff.free(&self.limits).is_some() {
-            if let Some(part) = self.suspects.pop_front() {
-                self.run_batch(part);
-                continue;
-            }
-            match self.queue.next(now, self.limits.batch) {
-                Next::Batch { items, waited } => {
-                    self.metrics.batch_wait.observe(waited.as_secs_f64());
-                    self.run_batch(items);
-                }
-                Next::Wait { until } => {
-                    self.wake = Some(self.start + until);
-                    break;
-                }
-                Next::Empty => break,
-            }
-        }
-    }
-
-    /// Gives a batch to the replica that is free, without those who have left.
-    fn run_batch(&mut self, mut batch: Vec<Ticket>) {
-        batch.retain(|ticket| !ticket.is_abandoned());
-        let Some(replica) = self.staff.free(&self.limits).filter(|_| !batch.is_empty()) else {
-            return;
-        };
-        let now = Instant::now();
-        for ticket in &batch {
-            let waited = now.saturating_duration_since(ticket.entered);
-            self.metrics.queue_duration.observe(waited.as_secs_f64());
-        }
-        let items = batch.len();
-        self.metrics.batch_size.observe(items as f64);
-        replica.ongoing += items;
-        let run = Run {
-            node: Arc::clone(&replica.node),
-            permit: Arc::new(Permit {
-                reports: self.reports.clone(),
-                counts: Arc::clone(&self.counts),
-                replica: replica.id,
-                items,
-            }),
-            lost: replica.lost.clone(),
-            metrics: Arc::clone(&self.metrics),
-        };
-        self.running.spawn(run.run(batch));
-    }
-
-    /// Shows what there is.
-    fn publish(&self) {
-        let unhealthy = self.staff.unhealthy().is_some();
-        self.counts.unhealthy.store(unhealthy, Relaxed);
-        let (desired, target) = (self.desired, self.staff.wanted());
-        self.show(
-            (self.waiting(), self.staff.ongoing()),
-            self.staff.census(),
-            (desired, target),
-        );
-    }
-
-    /// The gauges are shared with the pools of other generations, so they are moved by the
-    /// difference.
-    fn show(
-        &self,
-        (queued, ongoing): (usize, usize),
-        census: Census,
-        (desired, target): (usize, usize),
-    ) {
-        let (counts, metrics) = (&self.counts, &self.metrics);
-        for (count, gauge, value) in [
-            (&counts.queued, &metrics.queued, queued),
-            (&counts.ongoing, &metrics.ongoing, ongoing),
-            (&counts.replicas, &metrics.replicas, census.working),
-            (
-                &counts.starting,
-                &metrics.replicas_starting,
-                census.starting,
-            ),
-            (&counts.leaving, &metrics.replicas_leaving, census.leaving),
-            (&counts.desired, &metrics.autoscale_desired, desired),
-            (&counts.target, &metrics.autoscale_target, target),
-        ] {
-            let before = count.swap(value, Relaxed);
-            gauge.inc_by(value as i64 - before as i64);
-        }
     }
 }
 

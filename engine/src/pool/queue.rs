@@ -1,28 +1,32 @@
-//! Items that wait, earliest deadline first. Pure: time is an argument.
+//! Items that wait, and the batches that are formed of them. Pure: time is an argument.
 //!
-//! Deliberately plain: it knows no priorities, no grouping and no residency of adapters.
+//! The earliest deadline goes first. A batch holds items of one key: what the node cannot mix has
+//! different keys. Where the first item's key is not resident in the replica that is free (its
+//! adapter is still to be loaded, say), items whose key is go first, but only for so long. Which
+//! replica is free, and what a batch costs it in time, is not known here.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// A queue of items in the order of their deadlines, those without one last; equal ones in the
-/// order of arrival.
+/// How long an item may be passed over by others with earlier deadlines, and where an item without
+/// a deadline stands among those with one.
+const HORIZON: Duration = Duration::from_secs(60);
+
+/// A queue of items in the order of their deadlines; equal ones in the order of arrival.
 #[derive(Debug)]
-pub(super) struct Queue<T> {
-    items: BTreeMap<Place, Waiting<T>>,
+pub(super) struct Queue<K, T> {
+    items: BTreeMap<Place, Waiting<K, T>>,
     arrivals: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    deadline: Duration,
-    arrival: u64,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    since: Duration,
-    cost: u64,
-    item: T,
+/// What a queue is told of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms<K> {
+    /// Items with different keys never share a batch.
+    pub(super) key: K,
+    /// What it costs of [`BatchLimits::cost`].
+    pub(super) cost: u64,
+    /// When its answer is of no use any more.
+    pub(super) deadline: Option<Duration>,
 }
 
 /// How much of the queue a batch may take.
@@ -32,8 +36,24 @@ pub(super) struct BatchLimits {
     pub(super) size: usize,
     /// Most cost, summed; one item alone may exceed it.
     pub(super) cost: u64,
-    /// How long a batch that is not full waits for more, from the arrival of its oldest item.
+    /// How long a batch that is not full waits for more while nothing runs, from the arrival of its
+    /// oldest item, and for no more than half of the time that one has.
     pub(super) wait: Duration,
+    /// How long an item whose key is not resident lets others go first, and for no more than a
+    /// quarter of the time that it has.
+    pub(super) patience: Duration,
+}
+
+/// What a batch is formed for.
+pub(super) struct Occasion<'a, K, T> {
+    pub(super) now: Duration,
+    pub(super) limits: BatchLimits,
+    /// Whether nothing runs, so that a batch may wait for more.
+    pub(super) idle: bool,
+    /// Whether the replica that is free can take items of this key at once.
+    pub(super) is_resident: &'a dyn Fn(&K) -> bool,
+    /// Whether nobody waits for the item any more.
+    pub(super) is_abandoned: &'a dyn Fn(&T) -> bool,
 }
 
 /// What is to be done with the queue now.
@@ -47,7 +67,30 @@ pub(super) enum Next<T> {
     Empty,
 }
 
-impl<T> Queue<T> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    due: Duration,
+    arrival: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<K, T> {
+    since: Duration,
+    terms: Terms<K>,
+    item: T,
+}
+
+/// The beginning of a batch.
+struct Draft {
+    places: Vec<Place>,
+    /// Whether more would not fit.
+    full: bool,
+    oldest: Duration,
+    /// When it goes off at the latest.
+    until: Duration,
+}
+
+impl<K: PartialEq, T> Queue<K, T> {
     pub(super) fn new() -> Self {
         Self {
             items: BTreeMap::new(),
@@ -59,14 +102,26 @@ impl<T> Queue<T> {
         self.items.len()
     }
 
-    pub(super) fn push(&mut self, now: Duration, deadline: Option<Duration>, cost: u64, item: T) {
+    pub(super) fn push(&mut self, now: Duration, terms: Terms<K>, item: T) {
         let place = Place {
-            deadline: deadline.unwrap_or(Duration::MAX),
+            due: due(now, terms.deadline),
             arrival: self.arrivals,
         };
         self.arrivals += 1;
         let since = now;
-        self.items.insert(place, Waiting { since, cost, item });
+        self.items.insert(place, Waiting { since, terms, item });
+    }
+
+    /// How many items go before one that arrives now.
+    pub(super) fn ahead(&self, now: Duration, deadline: Option<Duration>) -> usize {
+        let due = due(now, deadline);
+        match self.items.last_key_value() {
+            Some((last, _)) if last.due > due => {
+                let arrival = self.arrivals;
+                self.items.range(..Place { due, arrival }).count()
+            }
+            _ => self.items.len(),
+        }
     }
 
     /// Takes the items out that are not wanted any more.
@@ -74,10 +129,10 @@ impl<T> Queue<T> {
         self.items.retain(|_, waiting| !unwanted(&waiting.item));
     }
 
-    /// States anew what each item costs.
-    pub(super) fn weigh(&mut self, cost: impl Fn(&T) -> u64) {
-        for waiting in self.items.values_mut() {
-            waiting.cost = cost(&waiting.item);
+    /// States anew what each item costs and which key it has.
+    pub(super) fn weigh(&mut self, weigh: impl Fn(&T) -> (u64, K)) {
+        for Waiting { terms, item, .. } in self.items.values_mut() {
+            (terms.cost, terms.key) = weigh(item);
         }
     }
 
@@ -88,121 +143,129 @@ impl<T> Queue<T> {
 
     /// Takes the items out whose deadline has passed.
     pub(super) fn take_late(&mut self, now: Duration) -> Vec<T> {
-        let mut late = Vec::new();
-        while let Some(first) = self.items.first_entry()
-            && first.key().deadline <= now
-        {
-            late.push(first.remove().item);
-        }
-        late
+        let late = |waiting: &Waiting<K, T>| waiting.is_over(now);
+        let (late, _) = self.split_due(now, late);
+        self.take(&late)
     }
 
-    /// Forms a batch, for a replica that is free now.
-    pub(super) fn next(&mut self, now: Duration, limits: BatchLimits) -> Next<T> {
-        let (mut count, mut cost) = (0, 0_u64);
-        let mut oldest = now;
-        for waiting in self.items.values() {
-            let sum = cost.saturating_add(waiting.cost);
-            if count > 0 && (count >= limits.size || sum > limits.cost) {
-                break;
-            }
-            (count, cost, oldest) = (count + 1, sum, oldest.min(waiting.since));
-        }
-        let full = count >= limits.size || cost >= limits.cost || count < self.items.len();
-        if count == 0 {
-            return Next::Empty;
-        }
-        let until = oldest.saturating_add(limits.wait);
-        if !full && until > now {
-            return Next::Wait { until };
-        }
-        let items = (0..count).filter_map(|_| self.items.pop_first());
-        Next::Batch {
-            items: items.map(|(_, waiting)| waiting.item).collect(),
-            waited: now.saturating_sub(oldest),
+    /// Takes the items out that would be late if they were done at `end`; none if all would be, as
+    /// what is expected may be wrong, and the best way to learn is to run some.
+    pub(super) fn take_hopeless(&mut self, end: Duration) -> Vec<T> {
+        let hopeless = |waiting: &Waiting<K, T>| waiting.is_over(end);
+        match self.split_due(end, hopeless) {
+            (hopeless, true) => self.take(&hopeless),
+            (_, false) => Vec::new(),
         }
     }
+
+    /// Those of the items due until `end` of which `is` is true, and whether there are others.
+    fn split_due(&self, end: Duration, is: impl Fn(&Waiting<K, T>) -> bool) -> (Vec<Place>, bool) {
+        let last = Place {
+            due: end,
+            arrival: u64::MAX,
+        };
+        let due = self.items.range(..=last);
+        let places: Vec<_> = due.filter(|(_, waiting)| is(waiting)).collect();
+        let others = places.len() < self.items.len();
+        let places = places.into_iter().map(|(place, _)| *place);
+        (places.collect(), others)
+    }
+
+    fn take(&mut self, places: &[Place]) -> Vec<T> {
+        let taken = places.iter().filter_map(|place| self.items.remove(place));
+        taken.map(|waiting| waiting.item).collect()
+    }
+
+    /// Forms a batch, for a replica that is free now. Items that nobody waits for are dropped.
+    pub(super) fn next(&mut self, occasion: &Occasion<'_, K, T>) -> Next<T> {
+        let mut gone = Vec::new();
+        let draft = self.draft(occasion, &mut gone);
+        drop(self.take(&gone));
+        let Some(draft) = draft else {
+            return Next::Empty;
+        };
+        let complete = draft.full || draft.places.len() < self.items.len();
+        if occasion.idle && !complete && draft.until > occasion.now {
+            return Next::Wait { until: draft.until };
+        }
+        Next::Batch {
+            items: self.take(&draft.places),
+            waited: occasion.now.saturating_sub(draft.oldest),
+        }
+    }
+
+    /// The first items of the key whose turn it is, as many as fit.
+    fn draft(&self, occasion: &Occasion<'_, K, T>, gone: &mut Vec<Place>) -> Option<Draft> {
+        let limits = &occasion.limits;
+        let key = self.turn(occasion, gone)?;
+        let mut draft = Draft {
+            places: Vec::new(),
+            full: false,
+            oldest: occasion.now,
+            until: Duration::MAX,
+        };
+        let mut cost = 0_u64;
+        for (place, waiting) in &self.items {
+            if waiting.terms.key != *key {
+                continue;
+            }
+            if (occasion.is_abandoned)(&waiting.item) {
+                gone.push(*place);
+                continue;
+            }
+            cost = cost.saturating_add(waiting.terms.cost);
+            if !draft.places.is_empty() && cost > limits.cost {
+                draft.full = true;
+                break;
+            }
+            draft.places.push(*place);
+            draft.oldest = draft.oldest.min(waiting.since);
+            draft.until = draft.until.min(waiting.within(limits.wait, 2));
+            if draft.places.len() >= limits.size || cost >= limits.cost {
+                draft.full = true;
+                break;
+            }
+        }
+        Some(draft)
+    }
+
+    /// The key of the first item that is resident or out of patience; else of the first.
+    fn turn(&self, occasion: &Occasion<'_, K, T>, gone: &mut Vec<Place>) -> Option<&K> {
+        let mut first = None;
+        for (place, waiting) in &self.items {
+            if (occasion.is_abandoned)(&waiting.item) {
+                gone.push(*place);
+                continue;
+            }
+            let key = &waiting.terms.key;
+            let patient = occasion.now < waiting.within(occasion.limits.patience, 4);
+            if !patient || (occasion.is_resident)(key) {
+                return Some(key);
+            }
+            first.get_or_insert(key);
+        }
+        first
+    }
+}
+
+impl<K, T> Waiting<K, T> {
+    fn is_over(&self, now: Duration) -> bool {
+        self.terms.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The end of a stretch of time from its arrival that takes no more than a share of what it has.
+    fn within(&self, stretch: Duration, share: u32) -> Duration {
+        let deadline = self.terms.deadline.unwrap_or(Duration::MAX);
+        let has = deadline.saturating_sub(self.since);
+        self.since.saturating_add(stretch.min(has / share))
+    }
+}
+
+/// Where an item stands in the queue.
+fn due(now: Duration, deadline: Option<Duration>) -> Duration {
+    let latest = now.saturating_add(HORIZON);
+    deadline.map_or(latest, |deadline| deadline.min(latest))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn limits(size: usize, cost: u64) -> BatchLimits {
-        BatchLimits {
-            size,
-            cost,
-            wait: Duration::ZERO,
-        }
-    }
-
-    fn batch(queue: &mut Queue<char>, limits: BatchLimits) -> String {
-        match queue.next(SECOND, limits) {
-            Next::Batch { items, .. } => items.into_iter().collect(),
-            other => format!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_earliest_deadline_comes_first_and_then_the_earliest_arrival() {
-        let mut queue = Queue::new();
-        for (item, deadline) in [('a', None), ('b', Some(9)), ('c', Some(5)), ('d', Some(5))] {
-            let deadline = deadline.map(|seconds| SECOND * seconds);
-            queue.push(Duration::ZERO, deadline, 1, item);
-        }
-        assert_eq!(batch(&mut queue, limits(3, 100)), "cdb");
-        assert_eq!(batch(&mut queue, limits(3, 100)), "a");
-        assert_eq!(queue.next(SECOND, limits(3, 100)), Next::Empty);
-    }
-
-    #[test]
-    fn cost_bounds_a_batch_and_an_oversize_item_runs_alone() {
-        let mut queue = Queue::new();
-        for (item, cost) in [('a', 4), ('b', 4), ('c', 50), ('d', 1)] {
-            queue.push(Duration::ZERO, None, cost, item);
-        }
-        assert_eq!(batch(&mut queue, limits(8, 10)), "ab");
-        assert_eq!(batch(&mut queue, limits(8, 10)), "c");
-        assert_eq!(batch(&mut queue, limits(8, 10)), "d");
-    }
-
-    #[test]
-    fn a_batch_that_is_not_full_waits_no_longer_than_it_may() {
-        let waiting = BatchLimits {
-            wait: SECOND * 2,
-            ..limits(2, 100)
-        };
-        let mut queue = Queue::new();
-        queue.push(SECOND, None, 1, 'a');
-        assert_eq!(
-            queue.next(SECOND, waiting),
-            Next::Wait { until: SECOND * 3 }
-        );
-        assert_eq!(
-            queue.next(SECOND * 3, waiting),
-            Next::Batch {
-                items: vec!['a'],
-                waited: SECOND * 2
-            }
-        );
-        queue.push(SECOND * 3, None, 1, 'b');
-        queue.push(SECOND * 3, None, 1, 'c');
-        assert!(matches!(
-            queue.next(SECOND * 3, waiting),
-            Next::Batch { .. }
-        ));
-    }
-
-    #[test]
-    fn late_and_unwanted_items_leave() {
-        let mut queue = Queue::new();
-        queue.push(Duration::ZERO, Some(SECOND), 1, 'a');
-        queue.push(Duration::ZERO, Some(SECOND * 2), 1, 'b');
-        queue.push(Duration::ZERO, None, 1, 'c');
-        assert_eq!(queue.take_late(SECOND), ['a']);
-        queue.remove(|item| *item == 'c');
-        assert_eq!(queue.len(), 1);
-    }
-}
+mod tests;

@@ -30,10 +30,7 @@ impl Rate {
     /// When `waiting` items will be through, as far as can be told.
     pub(super) fn retry_after(&self, now: Duration, waiting: usize) -> Duration {
         match self.per_second(now) {
-            Some(rate) if rate > 0.0 => {
-                let seconds = (waiting as f64 / rate).min(LONGEST.as_secs_f64());
-                Duration::from_secs_f64(seconds).clamp(SHORTEST, LONGEST)
-            }
+            Some(rate) if rate > 0.0 => told(waiting as f64 / rate),
             _ => SHORTEST,
         }
     }
@@ -49,6 +46,12 @@ impl Rate {
         let age = now.saturating_sub(self.last).as_secs_f64();
         self.faded * (-age / MEMORY).exp()
     }
+}
+
+/// What a caller is told who should come back after so many seconds.
+pub(super) fn told(seconds: f64) -> Duration {
+    let seconds = seconds.clamp(SHORTEST.as_secs_f64(), LONGEST.as_secs_f64());
+    Duration::from_secs_f64(seconds)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(super) struct Recipe {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) work: Work,
     pub(super) resources: Resources,
+    /// Whether the file bounds the growth of a replica's memory, which it must be able to tell then.
+    pub(super) weighs_memory: bool,
     pub(super) metrics: Arc<NodeMetrics>,
 }
 
@@ -35,6 +37,11 @@ impl Recipe {
         let build = AssertUnwindSafe(async { self.catalog.build(order).await });
         let built = build.catch_unwind().await;
         let node = built.unwrap_or_else(|panic| Err(panicked("building the node", &*panic)))?;
+        if self.weighs_memory && node.memory().is_none() {
+            let reason = "`recycle memory-growth` is for replicas with a process of their own, and \
+                          this node's share the engine's memory";
+            return Err(NodeError::invalid(reason));
+        }
         self.metrics.startup.observe(begun.elapsed().as_secs_f64());
         Ok(node)
     }

@@ -8,7 +8,7 @@ use super::{
     ledger::{Lease, Ledger},
     limits::{self, Limits},
     owner::TICK,
-    queue::{Next, Queue},
+    queue::{Next, Occasion, Queue, Terms},
     scaler::Scaler,
     ticket::ReplicaId,
 };
@@ -21,7 +21,7 @@ pub(crate) struct Rehearsal<T> {
     limits: Limits,
     resources: Resources,
     scaler: Option<Scaler>,
-    queue: Queue<T>,
+    queue: Queue<(), T>,
     replicas: Vec<Replica>,
     starting: usize,
     /// One for each replica that is wanted.
@@ -112,7 +112,12 @@ impl<T> Rehearsal<T> {
         if self.is_full() {
             return false;
         }
-        self.queue.push(now, Some(deadline), cost, item);
+        let terms = Terms {
+            key: (),
+            cost,
+            deadline: Some(deadline),
+        };
+        self.queue.push(now, terms, item);
         true
     }
 
@@ -186,29 +191,30 @@ impl<T> Rehearsal<T> {
     ) -> Option<Begun<T>> {
         // Those that are late have been told so by whoever asked.
         drop(self.queue.take_late(now));
-        while self.free().is_some() {
-            match self.queue.next(now, self.limits.batch) {
-                Next::Batch { mut items, .. } => {
-                    items.retain(|item| wanted(item));
-                    if items.is_empty() {
-                        continue;
-                    }
-                    let replica = self.free()?;
-                    replica.ongoing += items.len();
-                    return Some(Begun {
-                        replica: replica.id,
-                        ongoing: replica.ongoing,
-                        items,
-                    });
-                }
-                Next::Wait { until } => {
-                    *wake = Some(until);
-                    return None;
-                }
-                Next::Empty => return None,
+        self.free()?;
+        let occasion = Occasion {
+            now,
+            limits: self.limits.batch,
+            idle: self.replicas.iter().all(|replica| replica.ongoing == 0),
+            is_resident: &|()| true,
+            is_abandoned: &|item| !wanted(item),
+        };
+        match self.queue.next(&occasion) {
+            Next::Batch { items, .. } => {
+                let replica = self.free()?;
+                replica.ongoing += items.len();
+                Some(Begun {
+                    replica: replica.id,
+                    ongoing: replica.ongoing,
+                    items,
+                })
             }
+            Next::Wait { until } => {
+                *wake = Some(until);
+                None
+            }
+            Next::Empty => None,
         }
-        None
     }
 
     /// What it has now.

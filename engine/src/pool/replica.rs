@@ -25,8 +25,10 @@ pub(super) struct Run {
 
 /// How the run of a part of a batch ended.
 enum Ended {
-    /// Its callers have their answers, or have left.
+    /// Its callers have their answers.
     Answered,
+    /// Its callers have left.
+    Abandoned,
     /// Every item failed, which may be the fault of one of them.
     Suspect(Vec<Ticket>),
     /// The node broke.
@@ -37,6 +39,8 @@ enum Ended {
 #[derive(Default)]
 struct Search {
     halved: bool,
+    /// Whether all callers of a part have left before it was answered.
+    abandoned: bool,
     /// Whether an item was answered well, so that not everything fails.
     some_well: bool,
     guilty: Vec<(Fingerprint, NodeError)>,
@@ -50,6 +54,7 @@ impl Run {
         while let Some(part) = parts.pop() {
             match self.part(part, &mut search).await {
                 Ended::Answered => {}
+                Ended::Abandoned => search.abandoned = true,
                 Ended::Suspect(mut part) => {
                     search.halved = true;
                     parts.push(part.split_off(part.len() / 2));
@@ -66,7 +71,9 @@ impl Run {
                 }
             }
         }
-        self.permit.report(|_| Report::Answered);
+        let abandoned = search.abandoned;
+        self.permit
+            .report(|replica| Report::Ended { replica, abandoned });
         // Where nothing went well, the node is as likely to be at fault as the items.
         if search.some_well {
             for (item, error) in search.guilty {
@@ -83,13 +90,13 @@ impl Run {
             biased;
             answers = answers => answers,
             () = self.lost.cancelled() => {
-                let error = NodeError::failed("the node made no progress and was given up");
+                let error = NodeError::failed("the replica was given up");
                 return Ended::Broke(part, error);
             }
-            () = all_left(&mut part) => return Ended::Answered,
+            () = all_left(&mut part) => return Ended::Abandoned,
         };
-        let took = begun.elapsed().as_secs_f64();
-        self.metrics.batch_duration.observe(took);
+        let took = begun.elapsed();
+        self.metrics.batch_duration.observe(took.as_secs_f64());
         match answers {
             Err(panic) => Ended::Broke(part, panicked("the node", &*panic)),
             Ok(answers) if answers.len() != part.len() => {
@@ -97,8 +104,12 @@ impl Run {
                 let error = format!("the node gave {given} answers to {items} items");
                 Ended::Broke(part, NodeError::failed(error))
             }
-            Ok(answers) if part.len() > 1 && all_failed(&answers) => Ended::Suspect(part),
             Ok(answers) => {
+                self.permit
+                    .report(|replica| Report::Answered { replica, took });
+                if part.len() > 1 && all_failed(&answers) {
+                    return Ended::Suspect(part);
+                }
                 self.answer(part, answers, search);
                 Ended::Answered
             }

@@ -10,6 +10,8 @@ pub(super) struct Scaler {
     spec: Replicas,
     memory: ScaleMemory,
     average: Average,
+    /// What the last decision asked for, which may be more than there was room for.
+    asked: usize,
 }
 
 impl Scaler {
@@ -19,6 +21,7 @@ impl Scaler {
             memory: ScaleMemory::new(spec.policy),
             average: Average::new(spec.look_back),
             spec: spec.clone(),
+            asked: 0,
         })
     }
 
@@ -46,16 +49,20 @@ impl Scaler {
         working: usize,
         items: usize,
     ) -> usize {
+        // A decision stands until the next one, also where the machine has no room for it: else it
+        // would be made anew after each delay and forgotten in between.
+        let target = self.asked.max(wanted);
         let average = self.average.see(now, items as f64);
         let load = Load {
             running: working as u32,
-            target: wanted as u32,
+            target: target as u32,
             // What comes when nothing runs should not have to come for a while first.
-            total: if wanted == 0 { items as f64 } else { average },
+            total: if target == 0 { items as f64 } else { average },
         };
         let memory = std::mem::replace(&mut self.memory, ScaleMemory::new(self.spec.policy));
         let (target, memory) = decide(&self.spec, memory, load, now);
         self.memory = memory;
-        target as usize
+        self.asked = target as usize;
+        self.asked
     }
 }

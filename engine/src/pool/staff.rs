@@ -4,16 +4,21 @@
 //! decided here.
 
 use super::{
+    forecast::Capacity,
     ledger::{Lease, Ledger, TooLarge},
     limits::Limits,
+    pulse::Pulse,
     recipe::Recipe,
     recovery::Recovery,
     ticket::ReplicaId,
+    wear::Wear,
 };
 use nodes::{Node, NodeError};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+mod health;
 
 /// One replica.
 pub(super) struct Replica {
@@ -21,14 +26,24 @@ pub(super) struct Replica {
     pub(super) node: Arc<dyn Node>,
     /// Items that it holds, streams that are read among them.
     pub(super) ongoing: usize,
+    /// Batches that it has not answered.
+    runs: usize,
+    /// When it began the last of them.
+    pub(super) began: Duration,
     /// Set when it is given up with all that it runs.
     pub(super) lost: CancellationToken,
+    pulse: Pulse,
+    wear: Wear,
+    /// Whether the item that breaks it is the only one that it runs.
+    runs_one: bool,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Working,
+    /// As working, until a fresh one is ready to take its place.
+    Worn,
     /// Takes nothing more, and goes when it holds nothing.
     Leaving,
 }
@@ -38,6 +53,8 @@ pub(super) struct Staff {
     recipe: Arc<Recipe>,
     replicas: Vec<Replica>,
     builds: JoinSet<Result<Arc<dyn Node>, NodeError>>,
+    /// Replicas that are asked how they are.
+    checks: JoinSet<(ReplicaId, Result<(), NodeError>)>,
     recovery: Recovery,
     /// One for each replica that is wanted.
     leases: Vec<Lease>,
@@ -47,12 +64,36 @@ pub(super) struct Staff {
     error: Option<NodeError>,
 }
 
+/// What is heard of replicas.
+pub(super) enum News {
+    /// One is built, or could not be.
+    Built(Result<Arc<dyn Node>, NodeError>),
+    /// One has said how it is.
+    Checked(ReplicaId, Result<(), NodeError>),
+}
+
 /// How many replicas are in which state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Census {
     pub(super) working: usize,
     pub(super) starting: usize,
     pub(super) leaving: usize,
+}
+
+impl Replica {
+    /// Whether it takes items.
+    fn works(&self) -> bool {
+        matches!(self.state, State::Working | State::Worn)
+    }
+
+    /// It is given items.
+    pub(super) fn take(&mut self, items: usize, now: Duration) {
+        self.ongoing += items;
+        self.runs += 1;
+        self.began = now;
+        self.wear.items += items as u64;
+        self.pulse.begin(now);
+    }
 }
 
 impl Staff {
@@ -67,30 +108,37 @@ impl Staff {
             recipe,
             replicas: Vec::new(),
             builds: JoinSet::new(),
+            checks: JoinSet::new(),
             recovery: Recovery::default(),
             leases,
             ledger,
             next: 0,
             error: None,
         };
-        nodes.into_iter().for_each(|node| staff.join(node));
+        nodes
+            .into_iter()
+            .for_each(|node| staff.join(node, Duration::ZERO));
         staff
     }
 
-    /// Waits for the next replica that is built, or cannot be.
-    pub(super) async fn built(&mut self) -> Result<Arc<dyn Node>, NodeError> {
-        match self.builds.join_next().await {
-            Some(Ok(built)) => built,
-            Some(Err(error)) => Err(NodeError::because("building the node was given up", error)),
-            None => std::future::pending().await,
+    /// Waits for the next replica that is built, or cannot be, or that says how it is.
+    pub(super) async fn next(&mut self) -> News {
+        tokio::select! {
+            biased;
+            Some(built) = self.builds.join_next() => News::Built(built.unwrap_or_else(|error| {
+                Err(NodeError::because("building the node was given up", error))
+            })),
+            // A question that panicked has no answer, which will be seen.
+            Some(Ok((replica, said))) = self.checks.join_next() => News::Checked(replica, said),
+            else => std::future::pending().await,
         }
     }
 
     /// Takes note of what was built.
-    pub(super) fn receive(&mut self, built: Result<Arc<dyn Node>, NodeError>) {
+    pub(super) fn receive(&mut self, built: Result<Arc<dyn Node>, NodeError>, now: Duration) {
         self.recovery.built(built.is_ok());
         match built {
-            Ok(node) => self.join(node),
+            Ok(node) => self.join(node, now),
             Err(error) => {
                 tracing::error!(node = self.recipe.metrics.node, %error, "failed to build a replica");
                 self.error = Some(error);
@@ -98,13 +146,22 @@ impl Staff {
         }
     }
 
-    fn join(&mut self, node: Arc<dyn Node>) {
+    fn join(&mut self, node: Arc<dyn Node>, now: Duration) {
         self.replicas.push(Replica {
             id: self.next,
-            node,
             ongoing: 0,
+            runs: 0,
+            began: now,
             lost: CancellationToken::new(),
+            pulse: Pulse::new(now),
+            wear: Wear {
+                born: now,
+                items: 0,
+                memory: node.memory(),
+            },
+            runs_one: true,
             state: State::Working,
+            node,
         });
         self.next += 1;
     }
@@ -119,11 +176,6 @@ impl Staff {
         tracing::error!(node = self.recipe.metrics.node, %error, "a replica broke and is replaced");
         self.recovery.broke();
         self.error = Some(error.clone());
-    }
-
-    /// A replica answered.
-    pub(super) fn answered(&mut self) {
-        self.recovery.answered();
     }
 
     /// How many replicas there should be.
@@ -144,36 +196,43 @@ impl Staff {
     pub(super) fn settle(&mut self) {
         while self.census().working > self.wanted() {
             let working = self.replicas.iter_mut();
-            let working = working.filter(|replica| replica.state == State::Working);
-            // The one that has least to finish.
-            if let Some(idlest) = working.min_by_key(|replica| replica.ongoing) {
-                idlest.state = State::Leaving;
+            let working = working.filter(|replica| replica.works());
+            // One whose time has come, or the one that has least to finish.
+            let first = |replica: &&mut Replica| (replica.state != State::Worn, replica.ongoing);
+            if let Some(leaving) = working.min_by_key(first) {
+                leaving.state = State::Leaving;
             }
         }
-        self.replicas
-            .retain(|replica| replica.state == State::Working || replica.ongoing > 0);
+        self.replicas.retain(|replica| {
+            let stays = replica.works() || replica.ongoing > 0;
+            if !stays {
+                // Whoever asks it how it is need not wait for the answer.
+                replica.lost.cancel();
+            }
+            stays
+        });
         let Census {
             working, starting, ..
         } = self.census();
-        for _ in working + starting..self.leases.len() {
+        // A fresh one is there before a worn one goes; one after the other.
+        let worn = |replica: &Replica| replica.state == State::Worn;
+        let spare = usize::from(self.replicas.iter().any(worn));
+        for _ in working + starting..self.leases.len() + spare {
             let recipe = Arc::clone(&self.recipe);
             self.builds.spawn(recipe.build(self.recovery.pause()));
         }
     }
 
-    /// The replica with the fewest items, if it may take another.
+    /// The replica with the fewest items, if it may take another; one that may be stuck comes last.
     pub(super) fn free(&mut self, limits: &Limits) -> Option<&mut Replica> {
         let room = |replica: &Replica| match limits.one_at_a_time {
             true => replica.ongoing == 0,
             false => replica.ongoing < limits.ongoing,
         };
-        let working = self
-            .replicas
-            .iter_mut()
-            .filter(|replica| replica.state == State::Working);
+        let working = self.replicas.iter_mut().filter(|replica| replica.works());
         working
             .filter(|replica| room(replica))
-            .min_by_key(|replica| replica.ongoing)
+            .min_by_key(|replica| (replica.pulse.is_doubtful(), replica.ongoing))
     }
 
     /// A replica that has not gone yet.
@@ -186,6 +245,26 @@ impl Staff {
         self.replicas.first().map(|replica| &*replica.node)
     }
 
+    /// How many items begin together when every replica begins anew, and when one is free.
+    pub(super) fn capacity(
+        &mut self,
+        limits: &Limits,
+        service: Duration,
+        now: Duration,
+    ) -> Capacity {
+        let items = self.census().working * limits.ongoing;
+        let soonest = match self.free(limits) {
+            // Items of such a node end at any time.
+            None if limits.one_at_a_time => {
+                let working = self.replicas.iter().filter(|replica| replica.works());
+                let left = working.map(|replica| (replica.began + service).saturating_sub(now));
+                left.min().unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        };
+        Capacity { items, soonest }
+    }
+
     /// Items that replicas hold.
     pub(super) fn ongoing(&self) -> usize {
         self.replicas.iter().map(|replica| replica.ongoing).sum()
@@ -196,7 +275,7 @@ impl Staff {
         let working = self
             .replicas
             .iter()
-            .filter(|replica| replica.state == State::Working)
+            .filter(|replica| replica.works())
             .count();
         Census {
             working,
@@ -212,6 +291,8 @@ impl Staff {
         let reason = self.error.as_ref().filter(|_| hopeless)?;
         Some(NodeError::Unavailable {
             reason: format!("the node is unhealthy: {reason}"),
+            // The next build begins after that.
+            retry_after: Some(self.recovery.pause()),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 mod adjusted;
 mod failure;
+mod health;
 mod scaling;
 use tokio::{
     sync::Semaphore,
@@ -112,7 +113,7 @@ struct Stage {
     batches: Arc<Mutex<Vec<Vec<i64>>>>,
 }
 
-fn spanned<T: Default>(value: T) -> Spanned<T> {
+fn spanned<T>(value: T) -> Spanned<T> {
     Spanned::new(value, schema::Span::default())
 }
 
@@ -316,11 +317,21 @@ async fn who_leaves_frees_its_place_and_its_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_that_leave_leave_nothing_behind() {
+async fn a_hundred_thousand_that_leave_leave_nothing_behind() {
     let stage = stage(&spec(64, Some(4)), Running::ManyItems, echo).await;
-    for round in 0..1000 {
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    for round in 0..5000 {
         let asked: Vec<_> = (0..20).map(|n| stage.ask(item(round * 20 + n))).collect();
-        yield_now().await;
+        // They leave before they are seen, while they wait, while they run, and as they are answered.
+        for _ in 0..round % 4 {
+            yield_now().await;
+        }
+        stage.gate.add_permits((round % 3) as usize);
         asked.iter().for_each(JoinHandle::abort);
     }
     stage.gate.add_permits(Semaphore::MAX_PERMITS >> 1);
@@ -330,6 +341,14 @@ async fn many_that_leave_leave_nothing_behind() {
     settle().await;
     let status = stage.pool.status();
     assert_eq!((status.ongoing, status.queued), (0, 0));
+    let metrics = stage.pool.metrics();
+    assert_eq!((metrics.ongoing.get(), metrics.queued.get()), (0, 0));
+    assert_eq!(tasks(), before, "no task is left");
+    // Every slot is there: as many run at once as may.
+    let asked: Vec<_> = (0..4).map(|n| stage.ask(item(n))).collect();
+    for asked in asked {
+        assert!(asked.await.unwrap().is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -438,7 +457,7 @@ async fn what_does_not_end_is_ended() {
     let stage = stage(&spec(9, Some(1)), Running::ManyItems, echo).await;
     let pool = stage.pool.clone();
     let waiting = Ticket::new(item(1), Instant::now());
-    pool.0.items.send(waiting.0).unwrap();
+    pool.0.orders.send(Order::Answer(waiting.0)).unwrap();
     settle().await;
     drop((pool, stage.pool));
     let begun = Instant::now();

@@ -3,7 +3,10 @@
 use super::Counts;
 use crate::resilience::Fingerprint;
 use nodes::{Input, NodeError, Value};
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -17,8 +20,9 @@ type Reply = oneshot::Sender<Result<Value, NodeError>>;
 pub(super) struct Ticket {
     pub(super) input: Input,
     pub(super) entered: Instant,
-    /// How many replicas broke while they ran nothing but this.
-    pub(super) broke: u32,
+    /// How much it is suspected of breaking replicas, in halves: two for one that ran nothing else,
+    /// one for one that ran others beside it.
+    pub(super) suspicion: u32,
     reply: Reply,
 }
 
@@ -32,7 +36,7 @@ impl Ticket {
         let ticket = Self {
             input,
             entered,
-            broke: 0,
+            suspicion: 0,
             reply,
         };
         (ticket, answer)
@@ -65,8 +69,11 @@ pub(super) type ReplicaId = u64;
 /// What a run tells the owner.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The node has answered a batch. Streams may still be made.
-    Answered,
+    /// The node has answered a batch, or a part of one that it failed as a whole. Streams may still
+    /// be made.
+    Answered { replica: ReplicaId, took: Duration },
+    /// A replica is through with a batch: answered, or because all callers have left.
+    Ended { replica: ReplicaId, abandoned: bool },
     /// The node broke and left these parts of its batch unanswered; the last is the one that it
     /// had begun.
     Broke {

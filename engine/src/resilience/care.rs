@@ -191,6 +191,7 @@ impl Care {
                 reason: format!(
                     "the node has failed too often and is left alone for another {retry_after:.1?}"
                 ),
+                retry_after: Some(retry_after),
             });
         }
         let mut trial = Trial {

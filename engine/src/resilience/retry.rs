@@ -17,7 +17,11 @@ pub fn pause(spec: &Retry, tries: u32, error: &NodeError, chance: f64) -> Option
     let doubled = spec.backoff.saturating_mul(1 << (tries - 1).min(16));
     let jittered = doubled.mul_f64(chance.clamp(0.0, 1.0));
     Some(match error {
-        NodeError::Full { retry_after } => jittered.max(*retry_after),
+        NodeError::Full { retry_after }
+        | NodeError::Unavailable {
+            retry_after: Some(retry_after),
+            ..
+        } => jittered.max(*retry_after),
         _ => jittered,
     })
 }
@@ -45,9 +49,7 @@ mod tests {
     }
 
     fn unavailable() -> NodeError {
-        NodeError::Unavailable {
-            reason: "refused".to_owned(),
-        }
+        NodeError::unavailable("refused")
     }
 
     #[test]

@@ -8,9 +8,10 @@ mod unbuilt;
 pub use unbuilt::unbuilt;
 
 use crate::{
+    adapters::Shelves,
     execute::Prepared,
     metrics::{GraphMetrics, Metrics},
-    pool::{Ledger, Pool, PoolStatus, Room},
+    pool::{Allowance, Ledger, Pool, PoolStatus},
 };
 use bytes::Bytes;
 use futures::future::join_all;
@@ -28,6 +29,7 @@ pub struct Topology {
     graphs: Vec<Served>,
     routes: HashMap<String, usize>,
     ledger: Ledger,
+    adapters: Arc<Shelves>,
     openapi: Bytes,
 }
 
@@ -128,10 +130,12 @@ impl Topology {
             }
             Some((plan, before)) => (before.ledger.clone(), before.room_for(plan)),
         };
+        let adapters = Arc::new(Shelves::new(&program, Arc::clone(catalog)));
         let graphs = program.graphs().iter().enumerate();
         let started = graphs.map(|(index, graph)| {
             let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
-            Served::start(graph, kept.unwrap_or_default(), (catalog, &room), metrics)
+            let means = (catalog, &room, &adapters);
+            Served::start(graph, kept.unwrap_or_default(), means, metrics)
         });
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
         for result in join_all(started).await {
@@ -150,6 +154,7 @@ impl Topology {
         Ok(Self {
             generation,
             routes: routes.zip(0..).collect(),
+            adapters: Arc::clone(&adapters),
             openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
             program,
             graphs,
@@ -159,7 +164,7 @@ impl Topology {
 
     /// What the pools of the next topology may count on: what is free, and what the pools take that
     /// do not go on.
-    fn room_for(&self, plan: &Plan) -> Room {
+    fn room_for(&self, plan: &Plan) -> Allowance {
         let going = self.going(plan);
         let going = going.map(|(pool, node)| (pool.status().target, &node.decl.pool.resources));
         self.ledger.room_after(&going.collect::<Vec<_>>())
@@ -238,6 +243,11 @@ impl Topology {
         self.index_at(route).map(|index| &self.graphs[index])
     }
 
+    /// The adapters of its models.
+    pub fn adapters(&self) -> &Arc<Shelves> {
+        &self.adapters
+    }
+
     /// The OpenAPI document of all graphs, as JSON.
     pub fn openapi(&self) -> &Bytes {
         &self.openapi
@@ -273,7 +283,7 @@ impl Served {
     async fn start(
         graph: &Arc<Graph>,
         mut kept: HashMap<NodeIx, Pool>,
-        (catalog, room): (&Arc<dyn Catalog>, &Room),
+        (catalog, room, adapters): (&Arc<dyn Catalog>, &Allowance, &Arc<Shelves>),
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
@@ -305,7 +315,7 @@ impl Served {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let prepared = Prepared::new(Arc::clone(graph), ready);
+        let prepared = Prepared::new(Arc::clone(graph), ready, adapters);
         Ok(Self {
             prepared: prepared.map_err(|failed| {
                 let node = failed.node.as_deref().unwrap_or("output");

@@ -45,20 +45,9 @@ fn of_node(node: &GraphNode) -> Vec<Diagnostic> {
 
 /// `place` is where the node is named, for options whose own place is not known.
 fn of_pool(pool: &PoolSpec, place: Span) -> Vec<Diagnostic> {
-    let options = [
-        ("recycle", pool.recycle.as_ref().map(|option| option.span)),
-        (
-            "health-check-period",
-            pool.health_check_period.as_ref().map(|option| option.span),
-        ),
-        (
-            "resources gpu",
-            (pool.resources.gpu != 0.0).then_some(place),
-        ),
-    ];
-    let given = options.into_iter();
-    given
-        .filter_map(|(option, span)| Some(refused(option, span?)))
+    let gpu = pool.resources.gpu != 0.0;
+    gpu.then(|| refused("resources gpu", place))
+        .into_iter()
         .collect()
 }
 

@@ -7,7 +7,12 @@ use engine::{
     topology::Topology,
 };
 use expect_test::{Expect, expect};
-use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -947,6 +952,30 @@ async fn the_engine_says_what_it_serves() {
             .starts_with("HTTP/1.1 404")
     );
     assert!(get(server.admin, "/echo").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_answer_is_not_ready_until_it_can() {
+    let server = serving(FILE).await;
+    let ready = async || get(server.public, "/-/readyz").await;
+    assert!(ready().await.starts_with("HTTP/1.1 200"));
+    let answer = post(server.public, "/deep/ask", "", r#"{"prompt": "break"}"#).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    expect![[r#"
+        HTTP/1.1 503 Service Unavailable
+        {"nodes":["ask.answer"],"status":"unhealthy"}
+    "#]]
+    .assert_eq(&shown(&ready().await));
+    let alive = get(server.public, "/-/healthz").await;
+    assert!(alive.starts_with("HTTP/1.1 200"));
+
+    server.catalog.seen.broken.store(false, SeqCst);
+    while !ready().await.starts_with("HTTP/1.1 200") {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let answer = post(server.public, "/deep/ask", "", r#"{"prompt": "well"}"#).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use schema::{Kind, Source, SourceId};
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -58,8 +58,8 @@ pub(crate) async fn ask(topology: &Topology, request: Request) -> String {
 }
 
 /// Builds nodes of every kind. A text or prompt that a node gets is what it does:
-/// `sleep MILLISECONDS TEXT` waits first, `fail TEXT`, `down TEXT` and `panic` do that, `hang`
-/// never answers. Other texts are answered: `embed` by a vector of their length, `generate` word
+/// `sleep MILLISECONDS TEXT` waits first, `fail TEXT`, `down TEXT` and `panic` do that, `break`
+/// panics and keeps further nodes from being built, `hang` never answers. Other texts are answered: `embed` by a vector of their length, `generate` word
 /// by word, `search` by numbered documents.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
@@ -75,6 +75,8 @@ pub(crate) struct Seen {
     pub(crate) most: AtomicUsize,
     /// Items that were dropped before they were answered.
     pub(crate) dropped: AtomicUsize,
+    /// Whether no node can be built.
+    pub(crate) broken: AtomicBool,
     /// Every text, as it came.
     pub(crate) texts: Mutex<Vec<String>>,
 }
@@ -94,6 +96,9 @@ impl Catalog for Scripted {
         };
         let model = order.work.model().map(|model| model.value.to_string());
         async move {
+            if self.seen.broken.load(SeqCst) {
+                return Err(NodeError::failed("its file is gone"));
+            }
             match model.as_deref() {
                 Some("broken") => Err(NodeError::failed("its file is damaged")),
                 _ => Ok(Arc::new(node) as Arc<dyn Node>),
@@ -141,10 +146,12 @@ impl Actor {
         }
         match text.split_once(' ').unwrap_or((text, "")) {
             ("fail", reason) => Err(NodeError::failed(reason)),
-            ("down", reason) => Err(NodeError::Unavailable {
-                reason: reason.to_owned(),
-            }),
+            ("down", reason) => Err(NodeError::unavailable(reason)),
             ("panic", _) => panic!("as told"),
+            ("break", _) => {
+                self.seen.broken.store(true, SeqCst);
+                panic!("as told")
+            }
             ("hang", _) => std::future::pending().await,
             _ => Ok(self.answer(text, &item)),
         }

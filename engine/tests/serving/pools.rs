@@ -1,7 +1,10 @@
 //! What a file says of a node's pool, from the text to what a request meets.
 
 use crate::kit::{Scripted, ask, request, settle, start};
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 /// A graph with one `generate` that does what its prompt says, with these options.
 fn graph(options: &str) -> String {
@@ -88,4 +91,55 @@ async fn what_panics_fails_alone_and_the_node_goes_on() {
         r#"{"t":"well"}"#
     );
     assert_eq!(topology.unhealthy(), [""; 0]);
+}
+
+/// A graph whose second node has room for one at a time, and for three that wait.
+const TWO_STEPS: &str = r#"
+model m { source "file:m" }
+graph g {
+    input { a type=string }
+    embed e { model m; text "first" }
+    generate t {
+        model m; prompt "{{ input.a }} {{ e | length }}"
+        max-ongoing-requests 1; max-queued-requests 3
+    }
+    output { t "{{ t }}" }
+}"#;
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_busy_node_has_not_begun() {
+    let catalog = Scripted::default();
+    let topology = Arc::new(start(TWO_STEPS, &catalog).await);
+    let asked: Vec<_> = (0..10)
+        .map(|_| {
+            let topology = Arc::clone(&topology);
+            tokio::spawn(async move { ask(&topology, request(r#"{"a": "hang"}"#)).await })
+        })
+        .collect();
+    settle().await;
+    let begun = || {
+        let texts = catalog.seen.texts.lock().unwrap();
+        texts.iter().filter(|text| *text == "first").count()
+    };
+    assert_eq!(begun(), 2, "one runs, one is about to");
+    let refused = asked.iter().filter(|asked| asked.is_finished()).count();
+    assert_eq!(refused, 6, "one runs and three wait");
+    let pools: Vec<_> = topology.graphs()[0].prepared().pools().collect();
+    assert_eq!(
+        (pools[1].1.status().ongoing, pools[1].1.status().queued),
+        (1, 3)
+    );
+    for asked in asked {
+        match asked.is_finished() {
+            true => assert_eq!(
+                asked.await.unwrap(),
+                "error: node `t` of graph `g`: too many requests are waiting"
+            ),
+            false => asked.abort(),
+        }
+    }
+    settle().await;
+    let answer = ask(&topology, request(r#"{"a": "well"}"#)).await;
+    assert_eq!(answer, r#"{"t":"well 1"}"#);
+    assert_eq!(begun(), 3);
 }

@@ -6,7 +6,7 @@ use crate::{
     types,
 };
 use schema::{
-    Diagnostic, NodeDecl, Port, Span, Type, Work, codes,
+    Argument, Diagnostic, Literal, NodeDecl, Port, Span, Type, Work, codes,
     kind::{Backend, Case, Switch},
 };
 use std::collections::HashMap;
@@ -111,6 +111,12 @@ pub(super) fn yields(
 pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Problems) {
     if let Some(model) = decl.work.model() {
         world.check_model(model, problems);
+    }
+    if let Some((model, adapter)) = decl.work.adapter()
+        && let Argument::Literal(written) = adapter
+        && let Literal::Text(name) = &written.value
+    {
+        world.check_adapter(model, name, written.span, problems);
     }
     match &decl.work {
         Work::Search(search) => world.check_index(&search.index, problems),

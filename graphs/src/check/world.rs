@@ -40,6 +40,13 @@ impl<'a> World<'a> {
         for index in &document.indexes {
             world.check_declared(index, problems);
         }
+        for model in &document.models {
+            let named = model.named_adapters.iter();
+            unique("adapter", named.map(|one| (&one.id, one)), problems);
+            for pin in model.adapters.iter().flat_map(|set| &set.pin) {
+                world.check_adapter(&model.id, pin.as_str(), pin.span, problems);
+            }
+        }
         world
     }
 
@@ -48,6 +55,53 @@ impl<'a> World<'a> {
         if !self.models.contains_key(name.as_str()) && !name.as_str().is_empty() {
             unknown("model", name, self.models.keys().copied(), problems);
         }
+    }
+
+    /// A diagnostic if a model has no adapter of this name, written at `place`, as far as that is
+    /// known.
+    pub(super) fn check_adapter(
+        &self,
+        model: &Name,
+        adapter: &str,
+        place: Span,
+        problems: &mut Problems,
+    ) {
+        let Some(decl) = self.models.get(model.as_str()) else {
+            return;
+        };
+        if !decl.takes_adapters() {
+            let message = format!("model \"{model}\" has no adapters");
+            let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, place)
+                .also(decl.id.span, "it is declared here");
+            let help = "name their folder in the model: `adapters \"adapters/\"`";
+            return problems.push(problem.help(help));
+        }
+        let Some(names) = self.adapters(decl) else {
+            return;
+        };
+        if names.contains(&adapter) {
+            return;
+        }
+        let message = format!("model \"{model}\" has no adapter \"{adapter}\"");
+        let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, place);
+        let otherwise = match names.is_empty() {
+            true => "its folder holds none".to_owned(),
+            false => format!("there is {}", listed(names.iter().copied())),
+        };
+        problems.push_with_guess(problem, adapter, names, Some(otherwise));
+    }
+
+    /// The names of a model's adapters, if they are known.
+    fn adapters(&self, decl: &'a ModelDecl) -> Option<Vec<&'a str>> {
+        let mut names: Vec<&str> = (decl.named_adapters.iter())
+            .map(|adapter| adapter.id.as_str())
+            .collect();
+        let folder = decl.adapters.as_ref().and_then(|set| set.path.as_ref());
+        if folder.is_some() {
+            let facts = self.facts.models.get(&decl.id.value)?;
+            names.extend(facts.adapters.as_ref()?.iter().map(String::as_str));
+        }
+        Some(names)
     }
 
     /// The index of this name.

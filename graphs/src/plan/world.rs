@@ -70,6 +70,7 @@ fn of_model(before: &ModelDecl, after: &ModelDecl) -> Vec<Change> {
         id: _,
         sources,
         adapters,
+        named_adapters,
         dtype,
         device,
         max_tokens,
@@ -78,6 +79,7 @@ fn of_model(before: &ModelDecl, after: &ModelDecl) -> Vec<Change> {
     let mut changes = Changes::default();
     changes.whole("source", sources, &after.sources);
     changes.optional("adapters", adapters.as_ref(), after.adapters.as_ref());
+    changes.whole("adapter", named_adapters, &after.named_adapters);
     changes.values("dtype", dtype, &after.dtype);
     changes.values("device", device, &after.device);
     changes.values("max-tokens", max_tokens, &after.max_tokens);

@@ -13,18 +13,25 @@ model gemma { source "file:gemma.gguf" }
 index docs { path "docs.index"; model minilm }
 "#;
 
-/// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128.
+/// What is known: `minilm` and `docs` have 384 dimensions, `small` has 128; the folder of `tuned`
+/// holds the adapters `legal` and `qa`.
 pub fn facts() -> Facts {
     let model = |name: &str, size| {
         (
             Name::new(name),
             ModelFacts {
                 dimensions: Some(size),
+                ..ModelFacts::default()
             },
         )
     };
+    let tuned = ModelFacts {
+        adapters: Some(vec!["legal".to_owned(), "qa".to_owned()]),
+        ..ModelFacts::default()
+    };
+    let tuned = (Name::new("tuned"), tuned);
     Facts {
-        models: [model("minilm", 384), model("small", 128)].into(),
+        models: [model("minilm", 384), model("small", 128), tuned].into(),
         indexes: [(
             Name::new("docs"),
             IndexFacts {

@@ -68,6 +68,11 @@ pub trait Adapters: Send + Sync {
     /// # Errors
     /// [`NodeError::NotFound`] if there is none of this name, and why it cannot be loaded otherwise.
     fn get(&self, name: &str) -> Result<Arc<Adapter>, NodeError>;
+
+    /// Whether it is held, so that [`Adapters::get`] does not load it. Nothing waits for the answer.
+    fn is_loaded(&self, _name: &str) -> bool {
+        true
+    }
 }
 
 /// For a model without adapters: every name is unknown.

@@ -96,6 +96,23 @@ pub(super) fn admit(bounds: &Bounds, held: &[Held], lingering: Load, bytes: u64)
     }
 }
 
+/// Whether one more may be loaded before its use. What is in use or pinned cannot make room for it,
+/// and `coming` others are on their way; each is taken to be as large as the largest that is held.
+pub(super) fn has_room_ahead(
+    bounds: &Bounds,
+    held: &[Held],
+    lingering: Load,
+    coming: usize,
+) -> bool {
+    let largest = held.iter().map(|one| one.bytes).max().unwrap_or_default();
+    let staying: Vec<Held> = held.iter().filter(|one| !one.may_go()).copied().collect();
+    let ahead = Load {
+        count: coming + 1,
+        bytes: largest.saturating_mul(coming as u64 + 1),
+    };
+    Load::of(&staying).plus(lingering).plus(ahead).fits(bounds)
+}
+
 /// What goes because there is more than the bounds allow: those that were not used for the longest
 /// time first, and young ones only if what is held is too much by itself. What lingers goes soon
 /// enough, and would else displace what was to be kept from it.
@@ -256,6 +273,50 @@ mod tests {
         let all = [(50, 1, "L"), (50, 2, "Y"), (50, 3, ""), (50, 4, "P")];
         assert_eq!(trim(&BOUNDS, &held(&all), NONE), [2, 1]);
         assert_eq!(trim(&BOUNDS, &held(&all[..2]), NONE), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn what_is_loaded_ahead_takes_no_room_from_what_is_in_use() {
+        let lingering = Load {
+            count: 1,
+            bytes: 30,
+        };
+        for (name, all, lingering, coming, expected) in [
+            ("nothing is held", &[][..], NONE, 0, true),
+            (
+                "others may go",
+                &[(30, 1, ""), (30, 2, "Y"), (30, 3, "")],
+                NONE,
+                2,
+                true,
+            ),
+            ("all are on their way", &[], NONE, 3, false),
+            (
+                "one is left",
+                &[(10, 1, "L"), (10, 2, "P"), (10, 3, "")],
+                NONE,
+                0,
+                true,
+            ),
+            (
+                "it is on its way",
+                &[(10, 1, "L"), (10, 2, "P"), (10, 3, "")],
+                NONE,
+                1,
+                false,
+            ),
+            (
+                "what lingers is in use",
+                &[(10, 1, "L"), (10, 2, "L")],
+                lingering,
+                0,
+                false,
+            ),
+            ("by bytes", &[(60, 1, "L"), (30, 2, "")], NONE, 0, false),
+        ] {
+            let room = has_room_ahead(&BOUNDS, &held(all), lingering, coming);
+            assert_eq!(room, expected, "{name}");
+        }
     }
 
     fn any_held() -> impl Strategy<Value = Vec<Held>> {

@@ -1,6 +1,7 @@
 //! Where what is held comes from.
 
 use crate::NodeError;
+use std::path::Path;
 
 /// Reads what is held. Its methods may block; they run on threads of their own.
 pub trait Loader<T>: Send + Sync + 'static {
@@ -21,6 +22,18 @@ pub trait Loader<T>: Send + Sync + 'static {
     /// # Errors
     /// [`NodeError::NotFound`] if nothing is; what stands in the way otherwise.
     fn load(&self, name: &str) -> Result<Loaded<T>, NodeError>;
+
+    /// Gives what lies at `path` a name until it is forgotten or the process ends.
+    ///
+    /// # Errors
+    /// [`NodeError::Invalid`] if what lies there may not be named so; a loader that is not made for
+    /// it takes nothing.
+    fn add(&self, _name: &str, _path: &Path) -> Result<(), NodeError> {
+        Err(NodeError::invalid("nothing can be added here"))
+    }
+
+    /// Takes back a name that was given by [`Loader::add`].
+    fn forget(&self, _name: &str) {}
 }
 
 /// What a loader brings.

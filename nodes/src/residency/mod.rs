@@ -20,18 +20,23 @@ mod keeper;
 mod loader;
 mod report;
 mod shared;
+mod store;
 
 pub use adapters::AdapterFolder;
+pub(crate) use adapters::names_in;
 pub use decide::Bounds;
 pub use id::check_name;
 pub use loader::{Loaded, Loader};
-pub use report::{Listed, Snapshot, State};
+pub use report::{LOAD_TIMES, Listed, Snapshot, State};
+pub use store::{AdapterStore, Ahead};
 
 use crate::NodeError;
 use entry::Entry;
+use futures::FutureExt as _;
 use keeper::Order;
-use shared::Shared;
+use shared::{Coming, Shared};
 use std::{
+    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -87,8 +92,16 @@ impl<T> Clone for Residency<T> {
 
 /// A load ahead of its use. As long as it is kept, what was loaded stays.
 #[must_use = "what is loaded ahead may go again once this is dropped"]
-pub struct Prefetch<T> {
-    _lease: Option<JoinHandle<Result<Arc<T>, NodeError>>>,
+pub struct Prefetch<T>(
+    #[expect(dead_code, reason = "it is kept for what it holds")] Option<LeaseAhead<T>>,
+);
+
+#[expect(dead_code, reason = "they are kept for what they hold")]
+enum LeaseAhead<T> {
+    /// It was there already.
+    Held(Arc<T>),
+    /// It is on its way, and the task keeps it once it came.
+    Coming(JoinHandle<Result<Arc<T>, NodeError>>),
 }
 
 impl<T: Send + Sync + 'static> Residency<T> {
@@ -112,7 +125,7 @@ impl<T: Send + Sync + 'static> Residency<T> {
     /// [`NodeError::Invalid`] if it is no name, [`NodeError::NotFound`] if there is none, and what
     /// the loader said.
     pub async fn get(&self, name: &str) -> Result<Arc<T>, NodeError> {
-        let found = self.find(name).await;
+        let found = self.find(name, true).await;
         let counts = &self.shared.counts;
         match found {
             Ok(Some(_)) => counts.hits.fetch_add(1, Relaxed),
@@ -132,6 +145,11 @@ impl<T: Send + Sync + 'static> Residency<T> {
         self.runtime.block_on(self.get(name))
     }
 
+    /// Whether something is held under a name at the moment; this counts as no use of it.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.shared.held.contains_key(name)
+    }
+
     /// What is held under a name; this counts as no use of it.
     pub async fn peek(&self, name: &str) -> Option<Arc<T>> {
         let entry = self.shared.held.get(name).await?;
@@ -139,20 +157,28 @@ impl<T: Send + Sync + 'static> Residency<T> {
     }
 
     /// Begins to load what a request will need. An error shows when it is asked for.
+    ///
+    /// Nothing is loaded ahead where all room is taken by what is in use, pinned or on its way:
+    /// requests that wait in a queue must not make more of memory than those that run.
     pub fn prefetch(&self, name: &str) -> Prefetch<T> {
-        if check_name(name).is_err() {
-            return Prefetch { _lease: None };
+        // What is held is there at the first look; a task would cost more than the look.
+        match self.find(name, false).now_or_never() {
+            Some(Ok(Some(value))) => return Prefetch(Some(LeaseAhead::Held(value))),
+            Some(Err(_)) => return Prefetch(None),
+            Some(Ok(None)) | None => {}
         }
+        let Some(coming) = Coming::admit(&self.shared) else {
+            return Prefetch(None);
+        };
         let (this, name) = (self.clone(), Arc::<str>::from(name));
-        let lease = self.runtime.spawn(async move {
-            match this.find(&name).await? {
+        let task = self.runtime.spawn(async move {
+            let _coming = coming;
+            match this.find(&name, false).await? {
                 Some(value) => Ok(value),
                 None => this.bring(&name).await,
             }
         });
-        Prefetch {
-            _lease: Some(lease),
-        }
+        Prefetch(Some(LeaseAhead::Coming(task)))
     }
 
     /// Loads by order of an operator: also what was refused a moment ago.
@@ -162,14 +188,16 @@ impl<T: Send + Sync + 'static> Residency<T> {
     pub async fn load(&self, name: &str) -> Result<Arc<T>, NodeError> {
         check_name(name)?;
         self.shared.refused.invalidate(name).await;
-        match self.find(name).await? {
+        match self.find(name, false).await? {
             Some(value) => Ok(value),
             None => self.bring(name).await,
         }
     }
 
-    /// Lets go of what has this name; who uses it keeps it. Says whether it was held.
+    /// Lets go of what has this name; who uses it keeps it. Says whether it was held. What has a name
+    /// only by [`Residency::add`] loses it.
     pub async fn unload(&self, name: &str) -> bool {
+        self.shared.loader.forget(name);
         self.shared.refused.invalidate(name).await;
         let (done, answer) = oneshot::channel();
         let name = Arc::from(name);
@@ -179,6 +207,23 @@ impl<T: Send + Sync + 'static> Residency<T> {
         })
         .await;
         answer.await.unwrap_or(false)
+    }
+
+    /// Gives what lies at `path` a name, by order of an operator, and loads it.
+    ///
+    /// # Errors
+    /// The loader does not take what lies there, and as [`Residency::get`].
+    pub async fn add(&self, name: &str, path: &Path) -> Result<Arc<T>, NodeError> {
+        check_name(name)?;
+        let (shared, of, from) = (Arc::clone(&self.shared), name.to_owned(), path.to_owned());
+        let added = tokio::task::spawn_blocking(move || shared.loader.add(&of, &from)).await;
+        let failed = |error| NodeError::because(format!("failed to add {name:?}"), error);
+        added.map_err(failed)??;
+        let loaded = self.load(name).await;
+        if loaded.is_err() {
+            self.shared.loader.forget(name);
+        }
+        loaded
     }
 
     /// Loads it if need be, and keeps it until it is unpinned or unloaded.
@@ -200,12 +245,13 @@ impl<T: Send + Sync + 'static> Residency<T> {
         entry.is_some_and(|entry| entry.pinned.swap(false, Relaxed))
     }
 
-    /// What is held, and an error for what was refused a moment ago.
-    async fn find(&self, name: &str) -> Result<Option<Arc<T>>, NodeError> {
+    /// What is held, and an error for what was refused a moment ago. `counts` says whether this is
+    /// the use of a request.
+    async fn find(&self, name: &str, counts: bool) -> Result<Option<Arc<T>>, NodeError> {
         check_name(name)?;
         if let Some(entry) = self.shared.held.get(name).await {
             self.shared.touch(&entry);
-            entry.hits.fetch_add(1, Relaxed);
+            entry.hits.fetch_add(u64::from(counts), Relaxed);
             self.check_files(&entry);
             if let Some(value) = entry.lease() {
                 return Ok(Some(value));

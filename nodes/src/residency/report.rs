@@ -7,6 +7,21 @@ use std::{
     time::Duration,
 };
 
+/// Bounds of [`Snapshot::load_times`]: a file in the disk's cache, a disk, a network.
+pub const LOAD_TIMES: [Duration; 11] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
 /// What a residency did and holds, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -20,6 +35,9 @@ pub struct Snapshot {
     pub failures: u64,
     /// What all loads took together.
     pub load_time: Duration,
+    /// How many loads took at most as long as each of [`LOAD_TIMES`], and longer than the one before;
+    /// the last counts those that took longer than all.
+    pub load_times: [u64; LOAD_TIMES.len() + 1],
     /// Those that went to make room.
     pub evictions: u64,
     /// Those that were replaced because their files changed.
@@ -70,6 +88,13 @@ pub enum State {
     },
     /// There are files of this name.
     Available,
+}
+
+impl Listed {
+    /// Whether a request that names it can be answered, as far as is known.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.state, State::Refused { .. })
+    }
 }
 
 impl<T: Send + Sync + 'static> Residency<T> {

@@ -2,15 +2,16 @@
 
 use super::{
     Loaded, Loader, Policy, Snapshot,
-    decide::Load,
+    decide::{Held, Load, has_room_ahead},
     entry::{Entry, Lingering},
+    report::LOAD_TIMES,
 };
 use crate::NodeError;
 use moka::future::Cache;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -39,7 +40,35 @@ pub(super) struct Counts {
     pub(super) evictions: AtomicU64,
     pub(super) replacements: AtomicU64,
     pub(super) loading: AtomicU64,
+    /// How many loads took so long, by [`LOAD_TIMES`] and one place for longer ones.
+    load_times: [AtomicU64; LOAD_TIMES.len() + 1],
+    coming: AtomicUsize,
     uses: AtomicU64,
+}
+
+/// A load ahead of its use, counted until it came.
+pub(super) struct Coming<T>(Arc<Shared<T>>);
+
+impl<T: Send + Sync + 'static> Coming<T> {
+    /// Counts one more, if there is room for it.
+    pub(super) fn admit(shared: &Arc<Shared<T>>) -> Option<Self> {
+        // Counted first, so that two who look at the same time do not take the same room.
+        let before = shared.counts.coming.fetch_add(1, Relaxed);
+        let coming = Self(Arc::clone(shared));
+        let held: Vec<Held> = {
+            let now = shared.now();
+            let entries = shared.entries();
+            entries.iter().map(|entry| entry.held(now)).collect()
+        };
+        let lingering = shared.lingering_load();
+        has_room_ahead(&shared.policy.bounds, &held, lingering, before).then_some(coming)
+    }
+}
+
+impl<T> Drop for Coming<T> {
+    fn drop(&mut self) {
+        self.0.counts.coming.fetch_sub(1, Relaxed);
+    }
 }
 
 pub(super) struct Shared<T> {
@@ -111,6 +140,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let result = tokio::task::spawn_blocking(move || shared.loader.load(&of)).await;
         self.counts.loading.fetch_sub(1, Relaxed);
         let took = self.now().saturating_sub(started);
+        let place = LOAD_TIMES.partition_point(|bound| *bound < took);
+        self.counts.load_times[place].fetch_add(1, Relaxed);
         self.counts
             .load_micros
             .fetch_add(took.as_micros() as u64, Relaxed);
@@ -189,6 +220,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
             evictions: counts.evictions.load(Relaxed),
             replacements: counts.replacements.load(Relaxed),
             loading: counts.loading.load(Relaxed),
+            load_times: counts
+                .load_times
+                .each_ref()
+                .map(|count| count.load(Relaxed)),
             ..Snapshot::default()
         };
         for entry in self.entries() {

@@ -6,7 +6,7 @@
 
 mod model;
 
-pub use model::{ModelSummary, local_dimensions};
+pub use model::{ModelSummary, local_adapters, local_dimensions};
 
 use crate::{
     Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
@@ -14,6 +14,7 @@ use crate::{
     generate::GenerateOptions,
     index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
     model::Sequence,
+    residency::AdapterStore,
     source::Fetcher,
 };
 use futures::future::BoxFuture;
@@ -76,12 +77,15 @@ impl StandardCatalog {
         }
     }
 
-    /// Fetches the files of a model, if they are not here, and loads none of them.
+    /// Fetches the files of a model and of its adapters, if they are not here, and loads none of
+    /// them.
     ///
     /// # Errors
-    /// What each of its sources said.
+    /// What each of the sources said.
     pub async fn fetch(&self, model: &str) -> Result<PathBuf, NodeError> {
-        self.model(model)?.fetch().await
+        let model = self.model(model)?;
+        model.fetch_adapters().await?;
+        model.fetch().await
     }
 
     /// What is loaded, for people.
@@ -286,6 +290,10 @@ impl Catalog for StandardCatalog {
             warm(order.work, Arc::clone(&node)).await?;
             Ok(node)
         })
+    }
+
+    fn adapters(&self, model: &str) -> Option<Arc<dyn AdapterStore>> {
+        self.models.get(model)?.store()
     }
 }
 

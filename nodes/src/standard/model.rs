@@ -6,13 +6,14 @@ use crate::{
     adapter::{Adapter, Adapters, NoAdapters},
     model::{Encoder, EncoderOptions, decoder::LanguageModel},
     ops::WeightType,
-    residency::{AdapterFolder, Policy, Residency},
+    residency::{AdapterFolder, AdapterStore, Policy, Residency, names_in},
     source::{Fetcher, Settings, Silent},
 };
 use candle_core::Device;
 use futures::future::BoxFuture;
-use schema::ModelDecl;
+use schema::{AdapterSet, ModelDecl};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -108,24 +109,52 @@ impl Declared {
 
     /// Where items find the adapters of this model.
     pub async fn adapters(self: &Arc<Self>) -> Result<Arc<dyn Adapters>, NodeError> {
-        let Some(set) = &self.decl.adapters else {
+        if !self.decl.takes_adapters() {
             return Ok(Arc::new(NoAdapters));
-        };
+        }
+        let resident = self.adapters.get_or_try_init(|| self.resident());
+        Ok(Arc::clone(resident.await?) as Arc<dyn Adapters>)
+    }
+
+    /// The adapters, once a node of this model was built.
+    pub fn store(&self) -> Option<Arc<dyn AdapterStore>> {
+        Some(Arc::clone(self.adapters.get()?) as Arc<dyn AdapterStore>)
+    }
+
+    /// Fetches the adapters that are declared with sources, by name.
+    pub async fn fetch_adapters(&self) -> Result<BTreeMap<String, PathBuf>, NodeError> {
+        let mut folders = BTreeMap::new();
+        for adapter in &self.decl.named_adapters {
+            let sources = adapter.sources.iter().map(|source| &source.value);
+            let files = self.fetcher.fetch(sources).await.map_err(|error| {
+                let (adapter, model) = (adapter.id.as_str(), &*self.decl.id);
+                let reason = format!("failed to fetch adapter `{adapter}` of model `{model}`");
+                NodeError::because(reason, error)
+            })?;
+            folders.insert(adapter.id.as_str().to_owned(), files.path);
+        }
+        Ok(folders)
+    }
+
+    async fn resident(self: &Arc<Self>) -> Result<Arc<Residency<Adapter>>, NodeError> {
         let base = match self.load().await? {
             Loaded::Encoder(encoder) => encoder.base().clone(),
             Loaded::Decoder(decoder) => decoder.decoder.adapter_base(),
         };
-        let folder = self.base_dir.join(set.path.expose());
-        let resident = self.adapters.get_or_try_init(|| async {
-            let loader = AdapterFolder::new(folder, Arc::new(base));
-            let policy = Policy::new(set.max_loaded, set.max_bytes);
-            let resident = Residency::new(loader, policy);
-            for name in &set.pin {
-                resident.pin(name.as_str()).await?;
-            }
-            Ok::<_, NodeError>(Arc::new(resident))
-        });
-        Ok(Arc::clone(resident.await?) as Arc<dyn Adapters>)
+        let usual = AdapterSet::default();
+        let set = self.decl.adapters.as_deref().unwrap_or(&usual);
+        let root = set
+            .path
+            .as_ref()
+            .map(|path| self.base_dir.join(path.expose()));
+        let loader = AdapterFolder::of(root, Arc::new(base))
+            .with_home(&self.base_dir)
+            .with_declared(self.fetch_adapters().await?);
+        let resident = Residency::new(loader, Policy::new(set.max_loaded, set.max_bytes));
+        for name in &set.pin {
+            resident.pin(name.as_str()).await?;
+        }
+        Ok(Arc::new(resident))
     }
 
     pub fn summary(&self) -> Option<ModelSummary> {
@@ -221,6 +250,13 @@ pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path) -> Option<usize> {
     let config = std::fs::read(folder.join("config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
     usize::try_from(config["hidden_size"].as_u64()?).ok()
+}
+
+/// The names of the adapters in the folder of a declared model; `None` if it has no folder, or that
+/// cannot be read here. Loads and fetches nothing.
+pub fn local_adapters(decl: &ModelDecl, base_dir: &Path) -> Option<Vec<String>> {
+    let folder = base_dir.join(decl.adapters.as_ref()?.path.as_ref()?.expose());
+    folder.is_dir().then(|| names_in(&folder).ok())?
 }
 
 /// Bytes of a file, or of the weights in a folder.

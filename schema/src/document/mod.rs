@@ -10,7 +10,7 @@ pub use graph::{GraphDecl, OutputField};
 pub use index::{Corpus, IndexBackend, IndexDecl};
 pub use input::InputField;
 pub(crate) use input::TypeWord;
-pub use model::{AdapterSet, ModelDecl, ModelSource};
+pub use model::{AdapterDecl, AdapterSet, ModelDecl, ModelSource};
 pub use server::Server;
 
 use crate::{

@@ -14,8 +14,10 @@ block! {
         pub id: Spanned<Name> = id(),
         /// Where its files are had from, at least one; several are tried in order.
         pub sources: Vec<Spanned<ModelSource>> = blocks("source", ModelSource::read),
-        /// LoRA adapters over it.
+        /// LoRA adapters over it: their folder, and how many stay loaded.
         pub adapters: Option<Spanned<AdapterSet>> = block("adapters", AdapterSet::fields),
+        /// A LoRA adapter that is had from elsewhere.
+        pub named_adapters: Vec<AdapterDecl> = blocks("adapter", AdapterDecl::read),
         /// Number type of its weights at run time; `auto` is as the file has them.
         pub dtype: Spanned<String> = option("dtype")
             .one_of(&["auto", "f32", "int8"])
@@ -41,11 +43,11 @@ block! {
 }
 
 block! {
-    /// A folder of LoRA adapters in PEFT format.
+    /// LoRA adapters in PEFT format, loaded when a request names them.
     #[derive(Debug, Clone, PartialEq)]
     pub struct AdapterSet {
-        /// The folder, one sub-folder for each adapter.
-        pub path: Text = argument("path").required(),
+        /// The folder, one sub-folder for each adapter; none if absent.
+        pub path: Option<Text> = argument("path").optional(),
         /// How many stay loaded at most.
         pub max_loaded: u32 = option("max-loaded").at_least(1).or(16),
         /// How many bytes of them stay loaded at most.
@@ -55,12 +57,30 @@ block! {
     }
 }
 
+block! {
+    /// A LoRA adapter in PEFT format that is fetched when the engine starts.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct AdapterDecl {
+        /// Its name.
+        pub id: Spanned<Name> = id(),
+        /// Where its files are had from, at least one; several are tried in order.
+        pub sources: Vec<Spanned<ModelSource>> = blocks("source", ModelSource::read),
+    }
+}
+
+impl Default for AdapterSet {
+    fn default() -> Self {
+        Fields::defaults(AdapterSet::fields)
+    }
+}
+
 impl PartialEq for ModelDecl {
     fn eq(&self, other: &Self) -> bool {
         let Self {
             id,
             sources,
             adapters,
+            named_adapters,
             dtype,
             device,
             max_tokens,
@@ -69,6 +89,7 @@ impl PartialEq for ModelDecl {
         *id == other.id
             && *sources == other.sources
             && *adapters == other.adapters
+            && *named_adapters == other.named_adapters
             && *dtype == other.dtype
             && *device == other.device
             && *max_tokens == other.max_tokens
@@ -76,6 +97,11 @@ impl PartialEq for ModelDecl {
 }
 
 impl ModelDecl {
+    /// Whether requests can choose adapters over it.
+    pub fn takes_adapters(&self) -> bool {
+        self.adapters.is_some() || !self.named_adapters.is_empty()
+    }
+
     pub(super) fn read(f: &mut Fields) -> Self {
         let model = Self::fields(f);
         f.exactly_one(&[&["source"]]);
@@ -89,6 +115,14 @@ impl ModelDecl {
             });
         }
         model
+    }
+}
+
+impl AdapterDecl {
+    fn read(f: &mut Fields) -> Self {
+        let adapter = Self::fields(f);
+        f.exactly_one(&[&["source"]]);
+        adapter
     }
 }
 

@@ -209,6 +209,14 @@ impl Backend {
         }
     }
 
+    /// The local model and the adapter over it, if there is one.
+    fn adapter(&self) -> Option<(&Spanned<Name>, &Argument)> {
+        match self {
+            Backend::Local(local) => Some((&local.model, local.adapter.as_ref()?)),
+            Backend::Remote(_) => None,
+        }
+    }
+
     /// The local model, if it is one.
     pub fn model(&self) -> Option<&Spanned<Name>> {
         match self {
@@ -276,6 +284,16 @@ impl Work {
             Work::Embed(work) => work.backend.model(),
             Work::Rerank(work) => work.backend.model(),
             Work::Generate(work) => work.backend.model(),
+            _ => None,
+        }
+    }
+
+    /// The adapter that this work chooses for each request, and the local model that it is over.
+    pub fn adapter(&self) -> Option<(&Spanned<Name>, &Argument)> {
+        match self {
+            Work::Embed(work) => work.backend.adapter(),
+            Work::Rerank(work) => work.backend.adapter(),
+            Work::Generate(work) => work.backend.adapter(),
             _ => None,
         }
     }

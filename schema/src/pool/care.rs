@@ -56,7 +56,7 @@ block! {
         pub requests: Option<u64> = option("requests").at_least(1).optional(),
         /// At this age.
         pub age: Option<Duration> = option("age").at_least(Duration::from_secs(1)).optional(),
-        /// When its memory has grown by this much.
+        /// When its memory has grown by this much; for replicas with a process of their own.
         pub memory_growth: Option<ByteSize> = option("memory-growth").optional(),
     }
 }

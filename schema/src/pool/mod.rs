@@ -47,7 +47,8 @@ block! {
         pub hedge: Option<Spanned<Hedge>> = block("hedge", Hedge::fields),
         /// How long and how much is remembered of earlier results.
         pub cache: Option<Spanned<Cache>> = block("cache", Cache::fields),
-        /// How often an idle replica is asked whether it is well.
+        /// How often a replica must show that it is well: an idle one is asked, and one that answers
+        /// nothing of what it holds for so long is replaced. Longer than the slowest batch takes.
         pub health_check_period: Option<Spanned<Duration>> = option("health-check-period")
             .at_least(Duration::from_millis(1))
             .optional(),

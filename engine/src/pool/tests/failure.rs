@@ -14,6 +14,8 @@ enum Fate {
     Panic,
     /// The node answers nothing, as when a worker process is gone.
     Vanish,
+    /// The node never answers.
+    Hang,
     /// Every item fails.
     Fail,
 }
@@ -35,6 +37,7 @@ impl Node for Frail {
                 Fate::Answer => items.into_iter().map(|n| Ok(Value::Integer(n))).collect(),
                 Fate::Panic => panic!("as planned"),
                 Fate::Vanish => Vec::new(),
+                Fate::Hang => std::future::pending().await,
                 Fate::Fail => vec![Err(NodeError::failed("as planned")); items.len()],
             }
         })
@@ -81,6 +84,10 @@ fn replicas(spec: PoolSpec, count: u32) -> PoolSpec {
 /// Asks for 32 items of which number 13 meets `fate`, and then for number 13 again.
 async fn one_poison_of_32(fate: Fate) {
     let spec = batched(spec(99, None), 32, None, Duration::from_millis(1));
+    one_poison(spec, fate).await;
+}
+
+async fn one_poison(spec: PoolSpec, fate: Fate) {
     let plan = move |_, items: &[i64]| match items.contains(&13) {
         true => fate,
         false => Fate::Answer,
@@ -207,21 +214,22 @@ async fn a_node_that_cannot_be_built_again_says_so_and_recovers() {
     assert!(pool.answer(item(3)).await.is_ok());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hundred_deaths_under_load_lose_nothing() {
-    // Every fifth run ends badly, one way or the other, until a hundred have.
-    let plan = |run: u64, _: &[i64]| match (run % 5, run % 10) {
-        _ if run >= 500 => Fate::Answer,
-        (0, 0) => Fate::Panic,
-        (0, _) => Fate::Vanish,
-        _ => Fate::Answer,
+/// Every fifth run ends badly until a hundred have; every item is answered, and once.
+async fn a_hundred_deaths(fates: &'static [Fate]) {
+    let deaths = AtomicUsize::new(0);
+    let plan = move |run: u64, items: &[i64]| {
+        if !run.is_multiple_of(5) || items.len() == 1 || deaths.load(Relaxed) >= 100 {
+            return Fate::Answer;
+        }
+        fates[deaths.fetch_add(1, Relaxed) % fates.len()]
     };
-    let spec = batched(spec(10_000, None), 8, None, Duration::ZERO);
+    let mut spec = batched(spec(10_000, None), 8, None, Duration::ZERO);
+    spec.health_check_period = Some(spanned(Duration::from_secs(1)));
     let (pool, runs) = frail(&replicas(spec, 3), Running::OneBatch, plan).await;
     let clients = (0..64).map(|client| {
         let pool = pool.clone();
         tokio::spawn(async move {
-            for n in 0..40 {
+            for n in 0..80 {
                 let n = client * 1000 + n;
                 let answer = pool.answer(item(n)).await;
                 assert_eq!(answer.unwrap().as_integer(), Some(n));
@@ -235,6 +243,49 @@ async fn a_hundred_deaths_under_load_lose_nothing() {
     assert!(runs.load(Relaxed) > 500);
     let status = pool.status();
     assert_eq!((status.ongoing, status.queued), (0, 0));
-    assert_eq!(status.answered, 64 * 40, "each once");
+    assert_eq!(status.answered, 64 * 80, "each once");
     assert_eq!(pool.metrics().starts.get(), 3 + 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_panics_under_load_lose_nothing() {
+    a_hundred_deaths(&[Fate::Panic]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_replicas_that_vanish_under_load_lose_nothing() {
+    a_hundred_deaths(&[Fate::Vanish]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_replicas_that_hang_under_load_lose_nothing() {
+    a_hundred_deaths(&[Fate::Hang]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_deaths_of_all_kinds_lose_nothing() {
+    a_hundred_deaths(&[Fate::Hang, Fate::Panic, Fate::Vanish]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_poison_of_32_that_hangs_fails_alone() {
+    let mut spec = batched(spec(99, None), 32, None, Duration::from_millis(1));
+    spec.health_check_period = Some(spanned(Duration::from_secs(1)));
+    one_poison(spec, Fate::Hang).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_beside_others_takes_none_with_it() {
+    let plan = |_, items: &[i64]| match items {
+        [13] => Fate::Hang,
+        _ => Fate::Answer,
+    };
+    let mut spec = spec(9, Some(8));
+    spec.health_check_period = Some(spanned(Duration::from_secs(1)));
+    let (pool, _) = frail(&spec, Running::ManyItems, plan).await;
+    let answers = all(&pool, 10..18).await;
+    let well = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(well, 7);
+    let error = answers[3].as_ref().unwrap_err().to_string();
+    assert_eq!(error, "the replica was given up");
 }

@@ -147,7 +147,16 @@ async fn the_machine_bounds_what_starts() {
     let pool = started_on(&ledger, &spec, move |_| Ok(slow(&starts)))
         .await
         .unwrap();
-    load(&pool, 8, 20).await;
+    let mut asked = Vec::new();
+    let watch = async {
+        for _ in 0..190 {
+            sleep(Duration::from_millis(100)).await;
+            asked.push(pool.metrics().autoscale_desired.get());
+        }
+    };
+    tokio::join!(load(&pool, 8, 20), watch);
+    asked.dedup();
+    assert_eq!(asked, [1, 2, 4, 8], "what is asked for stays asked for");
     assert_eq!(pool.status().replicas, 2);
     assert_eq!(pool.metrics().autoscale_target.get(), 2);
 

@@ -43,9 +43,7 @@ fn retry(max: u32, on: RetryOn) -> PoolSpec {
 }
 
 fn down() -> NodeError {
-    NodeError::Unavailable {
-        reason: "down".to_owned(),
-    }
+    NodeError::unavailable("down")
 }
 
 #[test]
@@ -161,7 +159,10 @@ async fn retries_stop_at_an_open_breaker() {
         Err(NodeError::failed("no"))
     });
     let error = care.answer(item(0), &ask).await.unwrap_err();
-    assert!(matches!(error, NodeError::Unavailable { .. }), "{error}");
+    let NodeError::Unavailable { retry_after, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(5)));
     assert_eq!(asked.load(SeqCst), 4);
 }
 
@@ -309,6 +310,6 @@ async fn a_cache_takes_no_more_than_it_may() {
     for n in 0..100 {
         care.answer(item(n), &ask).await.unwrap();
     }
-    let entries = care.cache.as_ref().unwrap().settled().await;
+    let entries = care.cache.as_ref().unwrap().1.settled().await;
     assert!((1..=9).contains(&entries), "{entries} entries");
 }

@@ -1,0 +1,175 @@
+//! Items on their way through the owner: let in, put together, handed to replicas.
+
+use super::Owner;
+use crate::{
+    pool::{
+        forecast::time_to_done,
+        queue::{Next, Occasion, Queue, Terms},
+        replica::Run,
+        ticket::{Permit, Ticket},
+    },
+    resilience::Fingerprint,
+};
+use nodes::NodeError;
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+impl Owner {
+    /// Lets an item wait if there is room and it can be done in time, or if a replica could take it
+    /// at once.
+    pub(super) fn admit(&mut self, ticket: Ticket, now: Duration) {
+        if let Some(error) = self.in_quarantine(&ticket, now) {
+            return ticket.refuse(error);
+        }
+        let terms = self.terms(&ticket);
+        if self.staff.free(&self.limits).is_some() {
+            return self.queue.push(now, terms, ticket);
+        }
+        if self.queue.len() >= self.limits.queued && self.counts.abandoned.swap(0, Relaxed) > 0 {
+            self.queue.remove(Ticket::is_abandoned);
+        }
+        if self.queue.len() >= self.limits.queued {
+            self.metrics.shed_full.inc();
+            return ticket.refuse(self.full(now));
+        }
+        if !self.is_in_time(terms.deadline, now) {
+            self.metrics.shed_late.inc();
+            return ticket.refuse(self.full(now));
+        }
+        self.queue.push(now, terms, ticket);
+    }
+
+    fn terms(&self, ticket: &Ticket) -> Terms<Option<nodes::BatchKey>> {
+        let deadline = ticket.input.context.deadline;
+        let (cost, key) = match self.staff.any() {
+            Some(node) => self.limits.weigh(node, &ticket.input),
+            None => (1, None),
+        };
+        Terms {
+            key,
+            cost,
+            deadline: deadline.map(|deadline| deadline.saturating_duration_since(self.start)),
+        }
+    }
+
+    /// Whether an item that arrives now will be done by its deadline, as far as can be told.
+    fn is_in_time(&mut self, deadline: Option<Duration>, now: Duration) -> bool {
+        let (Some(deadline), Some(service)) = (deadline, self.service.expected()) else {
+            return true;
+        };
+        let ahead = self.queue.ahead(now, Some(deadline));
+        let capacity = self.staff.capacity(&self.limits, service, now);
+        time_to_done(service, capacity, ahead).is_none_or(|time| now + time <= deadline)
+    }
+
+    fn full(&self, now: Duration) -> NodeError {
+        let retry_after = self.rate.retry_after(now, self.queue.len() + 1);
+        NodeError::Full { retry_after }
+    }
+
+    fn in_quarantine(&mut self, ticket: &Ticket, now: Duration) -> Option<NodeError> {
+        if self.quarantine.is_empty() {
+            return None;
+        }
+        let item = Fingerprint::of(&ticket.input.arguments)?;
+        self.quarantine.answer(now, &item)
+    }
+
+    pub(super) fn refuse_all(&mut self, error: &NodeError) {
+        let suspects = mem::take(&mut self.suspects).into_iter().flatten();
+        let waiting = mem::replace(&mut self.queue, Queue::new()).into_items();
+        for ticket in suspects.chain(waiting) {
+            ticket.refuse(error.clone());
+        }
+    }
+
+    /// Gives batches to replicas for as long as one is free and something waits.
+    pub(super) fn dispatch(&mut self, now: Duration) {
+        self.wake = None;
+        for late in self.queue.take_late(now) {
+            self.metrics.shed_late.inc();
+            let after = Instant::now().saturating_duration_since(late.entered);
+            late.refuse(NodeError::Timeout { after });
+        }
+        while self.waiting() > 0 && self.staff.free(&self.limits).is_some() {
+            if let Some(part) = self.suspects.pop_front() {
+                self.run_batch(part, now);
+                continue;
+            }
+            self.drop_hopeless(now);
+            match self.form(now) {
+                Next::Batch { items, waited } => {
+                    self.metrics.batch_wait.observe(waited.as_secs_f64());
+                    self.run_batch(items, now);
+                }
+                Next::Wait { until } => {
+                    self.wake = Some(self.start + until);
+                    break;
+                }
+                Next::Empty => break,
+            }
+        }
+    }
+
+    /// Refuses items that would be late if they began now: others can still be done in time.
+    fn drop_hopeless(&mut self, now: Duration) {
+        let Some(service) = self.service.expected() else {
+            return;
+        };
+        for hopeless in self.queue.take_hopeless(now + service) {
+            self.metrics.shed_late.inc();
+            hopeless.refuse(self.full(now));
+        }
+    }
+
+    /// Forms a batch for the replica that is free.
+    fn form(&mut self, now: Duration) -> Next<Ticket> {
+        let idle = self.staff.ongoing() == 0;
+        let Some(replica) = self.staff.free(&self.limits) else {
+            return Next::Empty;
+        };
+        let is_resident = |key: &Option<nodes::BatchKey>| {
+            let key = key.as_ref();
+            key.is_none_or(|key| replica.node.is_resident(key))
+        };
+        self.queue.next(&Occasion {
+            now,
+            limits: self.limits.batch,
+            idle,
+            is_resident: &is_resident,
+            is_abandoned: &Ticket::is_abandoned,
+        })
+    }
+
+    /// Gives a batch to the replica that is free, without those who have left.
+    fn run_batch(&mut self, mut batch: Vec<Ticket>, now: Duration) {
+        batch.retain(|ticket| !ticket.is_abandoned());
+        let Some(replica) = self.staff.free(&self.limits).filter(|_| !batch.is_empty()) else {
+            return;
+        };
+        let instant = self.start + now;
+        for ticket in &batch {
+            let waited = instant.saturating_duration_since(ticket.entered);
+            self.metrics.queue_duration.observe(waited.as_secs_f64());
+        }
+        let items = batch.len();
+        self.metrics.batch_size.observe(items as f64);
+        replica.take(items, now);
+        let run = Run {
+            node: Arc::clone(&replica.node),
+            permit: Arc::new(Permit {
+                reports: self.reports.clone(),
+                counts: Arc::clone(&self.counts),
+                replica: replica.id,
+                items,
+            }),
+            lost: replica.lost.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        self.running.spawn(run.run(batch));
+    }
+}
