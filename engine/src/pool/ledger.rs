@@ -197,7 +197,7 @@ mod tests {
         assert!(room.take(&three).is_err());
         let one = Resources {
             cpu: 1.0,
-            memory: None,
+            memory: Some(ByteSize(1 << 30)),
             ..Resources::default()
         };
         assert!(ledger.take(&one).is_err());
