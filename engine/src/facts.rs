@@ -1,9 +1,12 @@
 //! What is known on this machine about what a file declares, for the check.
 
-use graphs::{Facts, IndexFacts, ModelFacts};
+use graphs::{Facts, IndexFacts, ModelFacts, PythonFacts};
 use nodes::index::Index;
-use schema::{Document, IndexBackend};
-use std::path::{Path, PathBuf};
+use schema::{Document, IndexBackend, Work};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 /// Looks at models in their cache and at indexes on disk, without fetching or loading anything.
 /// Paths are relative to the folder of `file`.
@@ -28,9 +31,28 @@ pub fn gather(file: &Path) -> impl FnOnce(&Document) -> Facts {
         Facts {
             models: models.collect(),
             indexes: indexes.collect(),
+            python: python(document, &base_dir),
             machine: Some(crate::load::machine()),
         }
     }
+}
+
+/// What the files of Python nodes define. They are read and not run.
+fn python(document: &Document, base_dir: &Path) -> HashMap<String, PythonFacts> {
+    let nodes = document.graphs.iter().flat_map(|graph| &graph.nodes);
+    let files = nodes.filter_map(|node| match &node.work {
+        Work::Python(python) => Some(python.file.value.expose()),
+        _ => None,
+    });
+    let facts = files.filter_map(|file| {
+        let facts = match nodes::python::names(&base_dir.join(file)) {
+            Ok(Some(names)) => PythonFacts::Defines(names),
+            Ok(None) => return None,
+            Err(error) => PythonFacts::Unreadable(error.to_string()),
+        };
+        Some((file.to_owned(), facts))
+    });
+    facts.collect()
 }
 
 /// The folder that the paths of a file are relative to.

@@ -1,7 +1,7 @@
 //! What is known of the world when a file is checked. The engine gathers it; the check only reads.
 
 use schema::Name;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is known of models, indexes and the machine. What is absent is unknown, and whatever
 /// depends on it is checked when the graph is loaded.
@@ -11,6 +11,8 @@ pub struct Facts {
     pub models: HashMap<Name, ModelFacts>,
     /// Indexes that exist already.
     pub indexes: HashMap<Name, IndexFacts>,
+    /// Files of Python nodes, by their path as written.
+    pub python: HashMap<String, PythonFacts>,
     /// The machine that the graph is to run on.
     pub machine: Option<Machine>,
 }
@@ -29,6 +31,15 @@ pub struct ModelFacts {
 pub struct IndexFacts {
     /// Size of its vectors.
     pub dimensions: Option<usize>,
+}
+
+/// What is known of a Python file.
+#[derive(Debug, Clone)]
+pub enum PythonFacts {
+    /// It cannot be read, with the reason.
+    Unreadable(String),
+    /// It defines these names and no others.
+    Defines(BTreeSet<String>),
 }
 
 /// What a machine has.

@@ -292,19 +292,19 @@ fn adapters_that_are_named_are_there() {
     }
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapter "leagl"
-          4:53 `"leagl"`
+          4:55 `"leagl"`
           help: did you mean "legal"?
     "#]]
     .assert_eq(&problems_of_file(&file(tuned, "leagl")));
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapter "summary"
-          4:53 `"summary"`
+          4:55 `"summary"`
           help: there is legal and qa
     "#]]
     .assert_eq(&problems_of_file(&file(tuned, "summary")));
     expect![[r#"
         error[unknown-name]: model "tuned" has no adapters
-          4:53 `"qa"`
+          4:55 `"qa"`
           1:7 `tuned`: it is declared here
           help: name their folder in the model: `adapters "adapters/"`
     "#]]
@@ -320,7 +320,7 @@ fn adapters_that_are_named_are_there() {
           1:78 `qa`
           help: there is own
         error[unknown-name]: model "tuned" has no adapter "qa"
-          4:53 `"qa"`
+          4:55 `"qa"`
           help: there is own
     "#]]
     .assert_eq(&problems_of_file(&file(declared, "qa")));
@@ -334,7 +334,7 @@ fn adapters_that_are_named_are_there() {
     expect![[r#"
         error[duplicate-name]: a second adapter is named "own"
           4:17 `own`
-          3:17 `own`: the first
+          3:17 `own`: the first one
     "#]]
     .assert_eq(&problems_of_file(&file(twice, "own")));
 }
@@ -391,6 +391,46 @@ fn a_template_that_does_not_compile_is_shown_at_the_place() {
               12:22 `)`: unexpected `)`
             error[bad-template]: template does not compile
               14:40 `break`: 'break' must be placed inside a loop
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_python_file_does_not_define_is_guessed() {
+    check(
+        r#"input { query type=string }
+        python a { file "rewrite.py"; class "QueryReWriter"; arguments { q "{{ input.query }}" } }
+        python b { file "gone.py"; function "f" }
+        python c { file "not-looked-at.py"; function "f" }
+        output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}" }"#,
+        expect![[r#"
+            error[unknown-name]: rewrite.py has no class `QueryReWriter`
+              3:45 `"QueryReWriter"`
+              help: did you mean "QueryRewriter"?
+            error[unreadable-file]: cannot read gone.py: no such file
+              4:25 `"gone.py"`
+        "#]],
+    );
+}
+
+#[test]
+fn a_host_that_a_request_chooses_must_be_allowed() {
+    check(
+        r#"input { host type=string; path type=string }
+        http a { url "https://{{ input.host }}/x" }
+        http b { url "https://fixed.example{{ input.path }}" }
+        http c { url "https://{{ input.host }}/x"; allow-host "one.example" }
+        http d { url "https://fixed.example/{{ input.path }}"; result "{{ body. }}" }
+        output { a "{{ a }}"; b "{{ b }}"; c "{{ c }}"; d "{{ d }}" }"#,
+        expect![[r#"
+            error[missing-option]: the host of this address is not fixed
+              3:22 `"https://{{ input.host }}/x"`
+              help: write the host out, or name those it may be with `allow-host`
+            error[missing-option]: the host of this address is not fixed
+              4:22 `"https://fixed.example{{ input.path }}"`
+              help: write the host out, or name those it may be with `allow-host`
+            error[bad-template]: template does not compile
+              6:81 `}}`: unexpected end of variable block, expected identifier or integer
         "#]],
     );
 }

@@ -8,8 +8,12 @@ use std::sync::Arc;
 /// What is ordered of a catalog: one replica's node.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
+    /// The node, as logs name it: `graph.node`.
+    pub node: &'a str,
     /// What it does.
     pub work: &'a Work,
+    /// Whether the file asks for batches.
+    pub batched: bool,
     /// What it may take of the machine; a model computes on `cpu` threads, rounded up.
     pub resources: &'a Resources,
 }

@@ -68,6 +68,8 @@ pub struct Context {
 pub enum Running {
     /// One after the other: a model that computes on its own threads.
     OneBatch,
+    /// One item after the other: a function that takes a single one.
+    OneItem,
     /// Single items, as many at once as `max-ongoing-requests` allows: calls of services, and a
     /// decoder that puts its own batches together step by step.
     ManyItems,
@@ -89,6 +91,12 @@ pub trait Node: Send + Sync {
     /// Whether the pool should gather items into batches.
     fn running(&self) -> Running {
         Running::OneBatch
+    }
+
+    /// Waits until the node can do nothing more, and says why; none if that does not happen by
+    /// itself. What a worker process runs ends with it.
+    fn ended(&self) -> Option<BoxFuture<'static, NodeError>> {
+        None
     }
 
     /// What an item costs of a batch's `max-cost`: tokens for models, 1 otherwise.
@@ -161,6 +169,15 @@ pub enum NodeError {
     Timeout {
         /// The time it was given.
         after: Duration,
+    },
+    /// The node itself is lost, with all that it held: a worker process died. The pool has another
+    /// replica run the item, unless this was the last of several that it alone was with.
+    #[error("{reason}")]
+    Lost {
+        /// How it ended.
+        reason: String,
+        /// Whether it may have begun the item, and so have been lost because of it.
+        begun: bool,
     },
     /// The node could not do it.
     #[error("{reason}")]

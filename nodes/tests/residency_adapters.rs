@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use nodes::{
-    NodeError,
+    Arguments, Context, Input, Model, Node as _, NodeError, OnThread, Value,
     adapter::{Adapter, Adapters, Base, Linear},
     residency::{AdapterFolder, Loader, Policy, Residency},
 };
@@ -222,4 +222,46 @@ async fn what_is_added_and_cannot_be_loaded_has_no_name() {
     assert!(residency.unload("x").await);
     let error = residency.get("x").await.unwrap_err();
     assert!(matches!(error, NodeError::NotFound { .. }), "{error}");
+}
+
+/// Says of each item which adapter it had.
+struct Tells(Arc<dyn Adapters>);
+
+impl Model for Tells {
+    fn forward(&mut self, batch: Vec<Input>) -> Vec<Result<Value, NodeError>> {
+        let tell = |item: &Input| {
+            let name = item.arguments.get("adapter").as_text().unwrap();
+            Ok(Value::text(&**self.0.get(name)?.name()))
+        };
+        batch.iter().map(tell).collect()
+    }
+
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_to_be_loaded_shares_no_batch_and_is_loaded_meanwhile() {
+    let folder = folder();
+    let residency = residency(&folder);
+    let node = OnThread::spawn("tells", 1, Tells(Arc::new(residency.clone()))).unwrap();
+    let item = |name: &str| Input {
+        arguments: Arguments::from_iter([("adapter", Value::text(name))]),
+        context: Context::default(),
+    };
+    let key = node.key(&item("good")).expect("it is not in memory");
+    // To ask has begun to load it.
+    while !node.is_resident(&key) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.key(&item("good")), None);
+    assert_eq!(residency.snapshot().loads, 1);
+    // What will be refused need not wait.
+    assert_eq!(node.key(&item("../good")), None);
+    assert!(residency.get("none").await.is_err());
+    assert_eq!(node.key(&item("none")), None);
+    let answers = node.run(vec![item("good"), item("none")]).await;
+    assert_eq!(&**answers[0].as_ref().unwrap().as_text().unwrap(), "good");
+    assert!(matches!(answers[1], Err(NodeError::NotFound { .. })));
 }

@@ -62,6 +62,70 @@ async fn rag_answers_from_the_documentation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn python_rewrites_a_query_and_a_killed_worker_is_replaced() {
+    let engine = start("python");
+    let find = async || {
+        let answer = engine.post("/find", json!({ "query": "quiet Bike" })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    };
+    let found = find().await;
+    assert_eq!(found["query"], "silent bicycle");
+    let first = texts(&found["notes"])[0].to_owned();
+    assert!(first.starts_with("bicycle: The belt drive"), "{first}");
+    assert!(first.len() <= "bicycle: ".len() + 40, "{first}");
+    let log = engine.log();
+    assert!(log.contains("rewrite: knows 3 words"), "{log}");
+    assert!(log.contains(r#""node":"find.better""#), "{log}");
+
+    let workers = workers_of(engine.pid());
+    assert_eq!(
+        workers.len(),
+        3,
+        "two for the class and one for the function"
+    );
+    for worker in &workers {
+        kill(*worker);
+        assert_eq!(find().await, found);
+    }
+    // Workers end with the engine, however it ends.
+    let workers = workers_of(engine.pid());
+    kill(engine.pid());
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while workers.iter().any(|worker| is_alive(*worker)) {
+        assert!(tokio::time::Instant::now() < until, "a worker lives on");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The processes that a process has started and that run.
+fn workers_of(parent: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|pid| stat(*pid).is_some_and(|(state, of)| of == parent && state != 'Z'))
+        .collect()
+}
+
+/// The state of a process and its parent.
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+fn kill(pid: u32) {
+    let sent = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn router_takes_the_branch_that_a_field_names() {
     let engine = start("router");
     let find = async |query: &str, by: &str| {

@@ -168,7 +168,9 @@ impl Problem {
             (NodeError::Full { .. }, WhenFull::TooManyRequests) => (S::TOO_MANY_REQUESTS, "full"),
             (NodeError::Unavailable { .. }, _) => (S::SERVICE_UNAVAILABLE, "unavailable"),
             (NodeError::Timeout { .. }, _) => (S::GATEWAY_TIMEOUT, "timeout"),
-            (NodeError::Failed { .. }, _) => (S::INTERNAL_SERVER_ERROR, "failed"),
+            (NodeError::Failed { .. } | NodeError::Lost { .. }, _) => {
+                (S::INTERNAL_SERVER_ERROR, "failed")
+            }
         };
         let mut problem = Self::new(status, kind, error.error.to_string());
         problem.0.graph = Some(error.graph.to_string());

@@ -44,12 +44,13 @@ impl Limits {
         let batch = spec.batch.as_ref().unwrap_or(&default);
         let size = (batch.max_size.value as usize).max(1);
         let ongoing = given(&spec.max_ongoing_requests);
-        let one_at_a_time = running == Running::OneBatch;
+        let one_at_a_time = running != Running::ManyItems;
         let (ongoing, size) = match running {
             Running::OneBatch => {
                 let size = ongoing.map_or(size, |ongoing| size.min(ongoing.max(1)));
                 (size, size)
             }
+            Running::OneItem => (1, 1),
             Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1),
         };
         Self {

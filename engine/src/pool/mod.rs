@@ -143,6 +143,7 @@ impl Pool {
             catalog,
             work: work.clone(),
             resources: spec.resources.clone(),
+            batched: spec.batch.is_some(),
             weighs_memory: (spec.recycle.as_ref())
                 .is_some_and(|recycle| recycle.value.memory_growth.is_some()),
             metrics: Arc::new(metrics),

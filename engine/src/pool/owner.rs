@@ -54,6 +54,8 @@ enum Event {
     Built(Result<Arc<dyn Node>, NodeError>),
     /// A replica has said how it is.
     Checked(ReplicaId, Result<(), NodeError>),
+    /// The node of a replica is lost.
+    Lost(ReplicaId, NodeError),
     /// A batch has waited for more long enough.
     Waited,
     /// It is time to think about the number of replicas, and how they are.
@@ -71,6 +73,7 @@ impl From<News> for Event {
         match news {
             News::Built(built) => Event::Built(built),
             News::Checked(replica, said) => Event::Checked(replica, said),
+            News::Lost(replica, error) => Event::Lost(replica, error),
         }
     }
 }
@@ -197,6 +200,7 @@ impl Owner {
             Event::Reported(report) => self.note(report, now),
             Event::Built(built) => self.receive(built, now),
             Event::Checked(replica, said) => self.staff.hear(replica, said, now),
+            Event::Lost(replica, error) => self.staff.broke(replica, &error),
             Event::Tick => self.tick(now),
             Event::Retired => self.end_within_grace(now),
             Event::Unused => {
@@ -337,7 +341,12 @@ impl Owner {
             return;
         }
         let Some(mut ticket) = part.pop() else { return };
-        ticket.suspicion += if alone { 2 } else { 1 };
+        ticket.suspicion += match error {
+            // It had not come to it yet.
+            NodeError::Lost { begun: false, .. } => 0,
+            _ if alone => 2,
+            _ => 1,
+        };
         if ticket.suspicion < SUSPICION {
             self.suspects.push_back(vec![ticket]);
             return;

@@ -13,6 +13,8 @@ pub(super) struct Recipe {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) work: Work,
     pub(super) resources: Resources,
+    /// Whether the file asks for batches.
+    pub(super) batched: bool,
     /// Whether the file bounds the growth of a replica's memory, which it must be able to tell then.
     pub(super) weighs_memory: bool,
     pub(super) metrics: Arc<NodeMetrics>,
@@ -31,6 +33,8 @@ impl Recipe {
         let begun = Instant::now();
         self.metrics.starts.inc();
         let order = Order {
+            node: &self.metrics.node,
+            batched: self.batched,
             work: &self.work,
             resources: &self.resources,
         };

@@ -105,6 +105,9 @@ impl Run {
                 Ended::Broke(part, NodeError::failed(error))
             }
             Ok(answers) => {
+                if let Some(error) = lost(&answers) {
+                    return Ended::Broke(part, error);
+                }
                 self.permit
                     .report(|replica| Report::Answered { replica, took });
                 if part.len() > 1 && all_failed(&answers) {
@@ -138,6 +141,13 @@ impl Run {
             value => value,
         }
     }
+}
+
+/// How the node was lost, if it was.
+fn lost(answers: &Answers) -> Option<NodeError> {
+    let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let lost = errors.find(|error| matches!(error, NodeError::Lost { .. }));
+    lost.cloned()
 }
 
 fn all_failed(answers: &Answers) -> bool {

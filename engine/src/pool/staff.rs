@@ -36,6 +36,8 @@ pub(super) struct Replica {
     wear: Wear,
     /// Whether the item that breaks it is the only one that it runs.
     runs_one: bool,
+    /// Runs what broke another before, and takes nothing beside it.
+    pub(super) alone: bool,
     state: State,
 }
 
@@ -55,6 +57,8 @@ pub(super) struct Staff {
     builds: JoinSet<Result<Arc<dyn Node>, NodeError>>,
     /// Replicas that are asked how they are.
     checks: JoinSet<(ReplicaId, Result<(), NodeError>)>,
+    /// One for each replica whose node may end by itself.
+    lives: JoinSet<(ReplicaId, NodeError)>,
     recovery: Recovery,
     /// One for each replica that is wanted.
     leases: Vec<Lease>,
@@ -70,6 +74,8 @@ pub(super) enum News {
     Built(Result<Arc<dyn Node>, NodeError>),
     /// One has said how it is.
     Checked(ReplicaId, Result<(), NodeError>),
+    /// The node of one is lost.
+    Lost(ReplicaId, NodeError),
 }
 
 /// How many replicas are in which state.
@@ -109,6 +115,7 @@ impl Staff {
             replicas: Vec::new(),
             builds: JoinSet::new(),
             checks: JoinSet::new(),
+            lives: JoinSet::new(),
             recovery: Recovery::default(),
             leases,
             ledger,
@@ -121,13 +128,14 @@ impl Staff {
         staff
     }
 
-    /// Waits for the next replica that is built, or cannot be, or that says how it is.
+    /// Waits for the next replica that is built, or cannot be, that says how it is, or that is lost.
     pub(super) async fn next(&mut self) -> News {
         tokio::select! {
             biased;
             Some(built) = self.builds.join_next() => News::Built(built.unwrap_or_else(|error| {
                 Err(NodeError::because("building the node was given up", error))
             })),
+            Some(Ok((replica, error))) = self.lives.join_next() => News::Lost(replica, error),
             // A question that panicked has no answer, which will be seen.
             Some(Ok((replica, said))) = self.checks.join_next() => News::Checked(replica, said),
             else => std::future::pending().await,
@@ -147,6 +155,10 @@ impl Staff {
     }
 
     fn join(&mut self, node: Arc<dyn Node>, now: Duration) {
+        if let Some(ended) = node.ended() {
+            let id = self.next;
+            self.lives.spawn(async move { (id, ended.await) });
+        }
         self.replicas.push(Replica {
             id: self.next,
             ongoing: 0,
@@ -160,6 +172,7 @@ impl Staff {
                 memory: node.memory(),
             },
             runs_one: true,
+            alone: false,
             state: State::Working,
             node,
         });
@@ -173,6 +186,10 @@ impl Staff {
             return;
         };
         replica.state = State::Leaving;
+        if matches!(error, NodeError::Lost { .. }) {
+            // All that it holds was in it.
+            replica.runs_one = replica.ongoing <= 1;
+        }
         tracing::error!(node = self.recipe.metrics.node, %error, "a replica broke and is replaced");
         self.recovery.broke();
         self.error = Some(error.clone());
@@ -227,12 +244,19 @@ impl Staff {
     pub(super) fn free(&mut self, limits: &Limits) -> Option<&mut Replica> {
         let room = |replica: &Replica| match limits.one_at_a_time {
             true => replica.ongoing == 0,
-            false => replica.ongoing < limits.ongoing,
+            false => !replica.alone && replica.ongoing < limits.ongoing,
         };
         let working = self.replicas.iter_mut().filter(|replica| replica.works());
         working
             .filter(|replica| room(replica))
             .min_by_key(|replica| (replica.pulse.is_doubtful(), replica.ongoing))
+    }
+
+    /// A replica that holds nothing; one that may be stuck comes last.
+    pub(super) fn idle(&mut self) -> Option<&mut Replica> {
+        let working = self.replicas.iter_mut().filter(|replica| replica.works());
+        let idle = working.filter(|replica| replica.ongoing == 0);
+        idle.min_by_key(|replica| replica.pulse.is_doubtful())
     }
 
     /// A replica that has not gone yet.

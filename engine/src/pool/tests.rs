@@ -259,7 +259,7 @@ async fn batches_are_bounded_by_cost_and_ordered_by_deadline() {
     let stage = stage(&spec, Running::OneBatch, echo).await;
     let mut asked = vec![stage.ask(item(1))];
     settle().await;
-    for input in [by(4, 90), by(50, 80), by(6, 20), by(3, 10)] {
+    for input in [by(4, 50), by(50, 40), by(6, 20), by(3, 10)] {
         asked.push(stage.ask(input));
         settle().await;
     }

@@ -207,6 +207,7 @@ impl Care {
             Err(
                 NodeError::Unavailable { .. }
                 | NodeError::Timeout { .. }
+                | NodeError::Lost { .. }
                 | NodeError::Failed { .. },
             ) => Ended::Badly,
         };

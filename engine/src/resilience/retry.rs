@@ -32,7 +32,7 @@ fn class(error: &NodeError) -> Option<RetryOn> {
         NodeError::Invalid { .. } | NodeError::NotFound { .. } => None,
         NodeError::Full { .. } | NodeError::Unavailable { .. } => Some(RetryOn::Unavailable),
         NodeError::Timeout { .. } => Some(RetryOn::Timeout),
-        NodeError::Failed { .. } => Some(RetryOn::Failed),
+        NodeError::Failed { .. } | NodeError::Lost { .. } => Some(RetryOn::Failed),
     }
 }
 

@@ -101,18 +101,18 @@ impl Library {
 /// Chosen at the door.
 const BY_REQUEST: &str = r#"{
     model m adapter="{{ input.lora }}"
-    prompt "{{ hits | length }}"
+    prompt "{{ hits | length }} hits"
 }"#;
 
 /// Chosen by what was found.
 const BY_HIT: &str = r#"{
     model m adapter="{{ hits[0].id }}"
-    prompt "{{ hits | length }}"
+    prompt "{{ hits | length }} hits"
 }"#;
 
 const IF_WANTED: &str = r#"when="{{ input.wanted and hits | length > 0 }}" {
     model m adapter="{{ input.lora }}"
-    prompt "{{ hits | length }}"
+    prompt "{{ hits | length }} hits"
 }"#;
 
 impl Catalog for Library {

@@ -964,7 +964,7 @@ async fn a_node_that_cannot_answer_is_not_ready_until_it_can() {
     assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
     expect![[r#"
         HTTP/1.1 503 Service Unavailable
-        {"nodes":["ask.answer"],"status":"unhealthy"}
+        {"status":"unhealthy","nodes":["ask.answer"]}
     "#]]
     .assert_eq(&shown(&ready().await));
     let alive = get(server.public, "/-/healthz").await;

@@ -2,12 +2,13 @@
 
 use super::{bind::BoundArgument, draft::title, world::World};
 use crate::{
+    PythonFacts,
     problems::{Problems, listed},
-    types,
+    template, types,
 };
 use schema::{
     Argument, Diagnostic, Literal, NodeDecl, Port, Span, Type, Work, codes,
-    kind::{Backend, Case, Switch},
+    kind::{Backend, Case, Http, Python, PythonEntry, Switch},
 };
 use std::collections::HashMap;
 
@@ -126,7 +127,50 @@ pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Prob
             problems.push(problem.help("read that node instead"));
         }
         Work::Switch(switch) => check_cases(switch, problems),
+        Work::Python(python) => check_python(python, world, problems),
+        Work::Http(http) => check_http(http, problems),
         _ => {}
+    }
+}
+
+/// The file of a Python node must be there and define what is called, as far as its text says.
+fn check_python(python: &Python, world: &World<'_>, problems: &mut Problems) {
+    let (file, name) = (&python.file, python.entry.name());
+    match world.python(file.value.expose()) {
+        Some(PythonFacts::Unreadable(reason)) => {
+            let message = format!("cannot read {}: {reason}", file.value);
+            problems.push(Diagnostic::error(
+                codes::UNREADABLE_FILE,
+                message,
+                file.span,
+            ));
+        }
+        Some(PythonFacts::Defines(names)) if !names.contains(&name.value) => {
+            let what = match python.entry {
+                PythonEntry::Function(_) => "function",
+                PythonEntry::Class(_) => "class",
+            };
+            let message = format!("{} has no {what} `{}`", file.value, name.value);
+            let problem = Diagnostic::error(codes::UNKNOWN_NAME, message, name.span);
+            problems.push_with_guess(problem, name, names.iter().map(String::as_str), None);
+        }
+        _ => {}
+    }
+}
+
+/// A host that a request may choose must be one of those that the file allows. A template over the
+/// response reads nothing of the graph, so only its syntax is looked at.
+fn check_http(http: &Http, problems: &mut Problems) {
+    if http.origin().is_none() && http.allow_hosts.is_empty() {
+        let message = "the host of this address is not fixed";
+        let problem = Diagnostic::error(codes::MISSING_OPTION, message, http.url.span());
+        problems
+            .push(problem.help("write the host out, or name those it may be with `allow-host`"));
+    }
+    if let Some(result) = &http.result
+        && let Err(problem) = template::parse(result)
+    {
+        problems.push(problem);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the whole file declares beside graphs: models and indexes, and what is known of them.
 
 use crate::{
-    Facts,
+    Facts, PythonFacts,
     problems::{Problems, listed},
 };
 use schema::{Diagnostic, Document, IndexDecl, ModelDecl, Name, Span, Spanned, codes};
@@ -55,6 +55,11 @@ impl<'a> World<'a> {
         if !self.models.contains_key(name.as_str()) && !name.as_str().is_empty() {
             unknown("model", name, self.models.keys().copied(), problems);
         }
+    }
+
+    /// What is known of a Python file.
+    pub(super) fn python(&self, file: &str) -> Option<&'a PythonFacts> {
+        self.facts.python.get(file)
     }
 
     /// A diagnostic if a model has no adapter of this name, written at `place`, as far as that is

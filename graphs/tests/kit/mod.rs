@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the kit")]
 
-use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, check};
+use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, PythonFacts, check};
 use schema::{Diagnostic, Document, Name, Severity, Source, SourceId, Span, parse};
 
 /// Models and indexes that every test may use.
@@ -38,6 +38,17 @@ pub fn facts() -> Facts {
                 dimensions: Some(384),
             },
         )]
+        .into(),
+        python: [
+            (
+                "rewrite.py".to_owned(),
+                PythonFacts::Defines(["QueryRewriter".to_owned()].into()),
+            ),
+            (
+                "gone.py".to_owned(),
+                PythonFacts::Unreadable("no such file".to_owned()),
+            ),
+        ]
         .into(),
         machine: Some(Machine {
             cpus: 4.0,

@@ -69,7 +69,8 @@ pub trait Adapters: Send + Sync {
     /// [`NodeError::NotFound`] if there is none of this name, and why it cannot be loaded otherwise.
     fn get(&self, name: &str) -> Result<Arc<Adapter>, NodeError>;
 
-    /// Whether it is held, so that [`Adapters::get`] does not load it. Nothing waits for the answer.
+    /// Whether [`Adapters::get`] answers at once, be it with an error; where it would not, loading
+    /// begins if there is room for it. Nothing waits for the answer.
     fn is_loaded(&self, _name: &str) -> bool {
         true
     }

@@ -180,7 +180,8 @@ impl Adapters for Residency<Adapter> {
     }
 
     fn is_loaded(&self, name: &str) -> bool {
-        self.is_held(name)
+        // The load goes on when this is dropped, and what is young is not displaced.
+        !self.prefetch(name).is_awaited()
     }
 }
 

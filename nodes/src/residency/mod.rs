@@ -92,16 +92,27 @@ impl<T> Clone for Residency<T> {
 
 /// A load ahead of its use. As long as it is kept, what was loaded stays.
 #[must_use = "what is loaded ahead may go again once this is dropped"]
-pub struct Prefetch<T>(
-    #[expect(dead_code, reason = "it is kept for what it holds")] Option<LeaseAhead<T>>,
-);
+pub struct Prefetch<T>(LeaseAhead<T>);
 
-#[expect(dead_code, reason = "they are kept for what they hold")]
 enum LeaseAhead<T> {
     /// It was there already.
-    Held(Arc<T>),
+    Held(#[expect(dead_code, reason = "it is kept for what it holds")] Arc<T>),
     /// It is on its way, and the task keeps it once it came.
-    Coming(JoinHandle<Result<Arc<T>, NodeError>>),
+    Coming(
+        #[expect(dead_code, reason = "it is kept for what it holds")]
+        JoinHandle<Result<Arc<T>, NodeError>>,
+    ),
+    /// There is no room for it before its use.
+    NoRoom,
+    /// It is no name, or was refused a moment ago.
+    Refused,
+}
+
+impl<T> Prefetch<T> {
+    /// Whether who asks for it now has to wait for it.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self.0, LeaseAhead::Coming(_) | LeaseAhead::NoRoom)
+    }
 }
 
 impl<T: Send + Sync + 'static> Residency<T> {
@@ -163,12 +174,12 @@ impl<T: Send + Sync + 'static> Residency<T> {
     pub fn prefetch(&self, name: &str) -> Prefetch<T> {
         // What is held is there at the first look; a task would cost more than the look.
         match self.find(name, false).now_or_never() {
-            Some(Ok(Some(value))) => return Prefetch(Some(LeaseAhead::Held(value))),
-            Some(Err(_)) => return Prefetch(None),
+            Some(Ok(Some(value))) => return Prefetch(LeaseAhead::Held(value)),
+            Some(Err(_)) => return Prefetch(LeaseAhead::Refused),
             Some(Ok(None)) | None => {}
         }
         let Some(coming) = Coming::admit(&self.shared) else {
-            return Prefetch(None);
+            return Prefetch(LeaseAhead::NoRoom);
         };
         let (this, name) = (self.clone(), Arc::<str>::from(name));
         let task = self.runtime.spawn(async move {
@@ -178,7 +189,7 @@ impl<T: Send + Sync + 'static> Residency<T> {
                 None => this.bring(&name).await,
             }
         });
-        Prefetch(Some(LeaseAhead::Coming(task)))
+        Prefetch(LeaseAhead::Coming(task))
     }
 
     /// Loads by order of an operator: also what was refused a moment ago.

@@ -41,7 +41,7 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// The digest of a text, in hex.
-pub(super) fn of_text(text: &str) -> String {
+pub(crate) fn of_text(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 

@@ -25,13 +25,13 @@ pub use progress::{Progress, Silent, Transfer};
 pub use settings::{HubSettings, Settings};
 pub use verify::verify;
 
-pub(crate) use digest::of_file as content_digest;
+pub(crate) use digest::{of_file as content_digest, of_text as text_digest};
 pub(crate) use folder::inspect;
 pub(crate) use store::file_state;
 
 use schema::{ModelSource, Text};
-use std::{path::PathBuf, sync::Arc};
-use store::Store;
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use store::{Lock, Store};
 
 /// A model's files on this disk.
 #[derive(Debug, Clone)]
@@ -46,9 +46,24 @@ pub struct ModelFiles {
 /// Fetches models.
 pub struct Fetcher {
     base_dir: PathBuf,
+    workshop: Workshop,
     store: Store,
     hub: hub::Hub,
     pip: pip::Pip,
+}
+
+/// What others need that build things of their own in the cache.
+pub(crate) struct Workshop {
+    /// The cache.
+    pub(crate) cache_dir: PathBuf,
+    /// Nothing may be fetched.
+    pub(crate) offline: bool,
+    /// The Python of the user, whose pip fetches.
+    pub(crate) python: PathBuf,
+    /// Variables for pip beside those of the process.
+    pub(crate) pip_environment: Vec<(OsString, OsString)>,
+    /// Is told how far it is.
+    pub(crate) progress: Arc<dyn Progress>,
 }
 
 impl Fetcher {
@@ -57,6 +72,13 @@ impl Fetcher {
         settings.hub.offline |= settings.offline;
         let store = Store::new(settings.cache_dir.clone());
         Self {
+            workshop: Workshop {
+                cache_dir: settings.cache_dir.clone(),
+                offline: settings.offline,
+                python: settings.python.clone(),
+                pip_environment: settings.pip_environment.clone(),
+                progress: Arc::clone(&progress),
+            },
             pip: pip::Pip::new(&settings, store.clone(), Arc::clone(&progress)),
             hub: hub::Hub::new(settings.hub, progress),
             base_dir: settings.base_dir,
@@ -124,6 +146,16 @@ impl Fetcher {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         })
+    }
+
+    /// What others need that build things of their own in the cache.
+    pub(crate) fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    /// Waits until no other engine makes what has this key.
+    pub(crate) async fn lock(&self, key: &str) -> Result<Lock, Problem> {
+        self.store.lock(key).await
     }
 
     async fn try_source(&self, source: &ModelSource) -> Result<PathBuf, Problem> {

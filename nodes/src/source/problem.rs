@@ -126,7 +126,7 @@ pub enum Problem {
 
 impl Problem {
     /// Wraps an error of the disk with what was being done to a path: `read`, `write`, `rename`.
-    pub(super) fn disk(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn disk(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let doing = format!("{doing} {}", path.display());
         move |source| Problem::Disk { doing, source }
     }

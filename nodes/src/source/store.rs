@@ -29,7 +29,7 @@ pub(super) struct Store {
 
 /// Holds a lock until dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 

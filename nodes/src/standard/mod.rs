@@ -9,11 +9,13 @@ mod model;
 pub use model::{ModelSummary, local_adapters, local_dimensions};
 
 use crate::{
-    Catalog, Embed, Generate, Input, Node, NodeError, OnThread, Order, Rerank, Search, Split,
+    Catalog, Embed, Generate, Http, Input, Node, NodeError, OnThread, Order, Python, Rerank,
+    Search, Split,
     compute::ComputePool,
     generate::GenerateOptions,
     index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
     model::Sequence,
+    python::Environments,
     residency::AdapterStore,
     source::Fetcher,
 };
@@ -32,6 +34,7 @@ use tokio::sync::OnceCell;
 pub struct StandardCatalog {
     models: HashMap<Name, Arc<Declared>>,
     indexes: HashMap<Name, Arc<DeclaredIndex>>,
+    environments: Environments,
     base_dir: PathBuf,
 }
 
@@ -73,6 +76,7 @@ impl StandardCatalog {
         Self {
             models: models.iter().map(declare_model).collect(),
             indexes: indexes.iter().map(declare_index).collect(),
+            environments: Environments::new(Arc::clone(fetcher)),
             base_dir: base_dir.to_owned(),
         }
     }
@@ -268,6 +272,11 @@ impl StandardCatalog {
                 Ok(Arc::new(Search::new(index, cpus)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
+            Work::Http(work) => Ok(Arc::new(Http::new(work)?)),
+            Work::Python(work) => {
+                let python = Python::start(work, order, &self.base_dir, &self.environments);
+                Ok(Arc::new(python.await?))
+            }
             other => Err(NodeError::failed(format!(
                 "{} nodes are not built yet",
                 other.kind().name()

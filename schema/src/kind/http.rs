@@ -2,7 +2,7 @@
 
 use super::Port;
 use crate::{
-    Argument, Spanned, Text, Type,
+    Argument, Literal, Spanned, Text, Type,
     decode::{Fields, block},
 };
 
@@ -21,11 +21,14 @@ block! {
         /// A header of the request, `header NAME VALUE`.
         pub headers: Vec<Header> = blocks("header", Header::read),
         /// A parameter of the address, `query NAME VALUE`.
-        pub query: Vec<(Spanned<String>, Argument)> = blocks("query", named_value),
+        pub query: Vec<Query> = blocks("query", Query::read),
         /// The body, sent as JSON unless it is a text.
         pub body: Option<Argument> = option("body").optional(),
         /// Statuses that are a success; 200 to 299 if absent.
         pub accept: Vec<Spanned<u16>> = option("accept").at_least(100).at_most(599).many(),
+        /// What the node yields, a template over `status`, `headers` and `body` of the response; the
+        /// body if absent.
+        pub result: Option<Argument> = option("result").optional(),
     }
 }
 
@@ -34,6 +37,8 @@ block! {
 pub struct Header {
     /// Its name.
     pub name: Spanned<String>,
+    /// The port of its value.
+    pub port: String,
     /// Its value.
     pub value: HeaderValue,
 }
@@ -49,9 +54,33 @@ pub enum HeaderValue {
 
 impl Header {
     fn read(f: &mut Fields) -> Self {
+        let name: Spanned<String> = f.doc("Its name.").argument("name").required();
         Header {
-            name: f.doc("Its name.").argument("name").required(),
+            port: format!("header {}", name.value.to_ascii_lowercase()),
+            name,
             value: f.doc("Its value.").argument("value").required(),
+        }
+    }
+}
+
+/// A parameter of an address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The port of its value.
+    pub port: String,
+    /// Its value; a list is the same parameter several times.
+    pub value: Argument,
+}
+
+impl Query {
+    fn read(f: &mut Fields) -> Self {
+        let (name, value) = named_value(f);
+        Query {
+            port: format!("query {}", name.value),
+            name,
+            value,
         }
     }
 }
@@ -65,15 +94,33 @@ pub(super) fn named_value(f: &mut Fields) -> (Spanned<String>, Argument) {
 }
 
 impl Http {
+    /// Scheme, host and port as the file fixes them; none if a template fills in any of these.
+    pub fn origin(&self) -> Option<&str> {
+        let text = match &self.url {
+            Argument::Literal(literal) => match &literal.value {
+                Literal::Text(text) => text.as_str(),
+                _ => return None,
+            },
+            Argument::Template(template) => template.text(),
+        };
+        let start = text.find("://")? + 3;
+        let end = text[start..].find(['/', '?', '#']);
+        let origin = end.map_or(text, |end| &text[..start + end]);
+        let fixed = !origin.contains("{{") && !origin.contains("{%") && !origin.contains("{#");
+        // Without an end of its own, what follows could become a part of the host.
+        let closed = end.is_some() || matches!(self.url, Argument::Literal(_));
+        (fixed && closed).then_some(origin)
+    }
+
     pub(super) fn ports(&self) -> Vec<Port<'_>> {
         let mut ports = vec![Port::new("url", Type::Text, &self.url)];
         for header in &self.headers {
             if let HeaderValue::Argument(argument) = &header.value {
-                ports.push(Port::new(&header.name.value, Type::Any, argument));
+                ports.push(Port::new(&header.port, Type::Any, argument));
             }
         }
-        for (name, argument) in &self.query {
-            ports.push(Port::new(&name.value, Type::Any, argument));
+        for query in &self.query {
+            ports.push(Port::new(&query.port, Type::Any, &query.value));
         }
         if let Some(body) = &self.body {
             ports.push(Port::new("body", Type::Any, body));

@@ -14,7 +14,7 @@ mod template;
 
 pub use embed::Embed;
 pub use generate::{ChatMessage, Generate};
-pub use http::{Header, HeaderValue, Http};
+pub use http::{Header, HeaderValue, Http, Query};
 pub use infer::Infer;
 pub use merge::Merge;
 pub use python::{Python, PythonEntry};

@@ -8,7 +8,8 @@ use crate::{
 };
 
 block! {
-    /// Calls a function or an object of a Python file, in worker processes.
+    /// Calls a function or an object of a Python file, in worker processes. With a `batch` block
+    /// each argument is a list with the values of several items, and as many results come back.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Python {
         /// The file.
@@ -37,6 +38,12 @@ pub enum PythonEntry {
 }
 
 impl PythonEntry {
+    /// Its name in the file.
+    pub fn name(&self) -> &Spanned<String> {
+        let (PythonEntry::Function(name) | PythonEntry::Class(name)) = self;
+        name
+    }
+
     fn read(f: &mut Fields) -> Self {
         f.exactly_one(&[&["function"], &["class"]]);
         let nothing = Spanned::new(String::new(), f.head());

@@ -95,22 +95,33 @@ impl Owner {
             let after = Instant::now().saturating_duration_since(late.entered);
             late.refuse(NodeError::Timeout { after });
         }
-        while self.waiting() > 0 && self.staff.free(&self.limits).is_some() {
-            if let Some(part) = self.suspects.pop_front() {
-                self.run_batch(part, now);
-                continue;
-            }
+        self.dispatch_suspects(now);
+        // What may break a replica runs where nothing else does, so that nobody else is suspected.
+        // While some of it waits nothing is begun beside it, so that there comes to be such a place.
+        while self.suspects.is_empty()
+            && self.waiting() > 0
+            && self.staff.free(&self.limits).is_some()
+        {
             self.drop_hopeless(now);
             match self.form(now) {
                 Next::Batch { items, waited } => {
                     self.metrics.batch_wait.observe(waited.as_secs_f64());
-                    self.run_batch(items, now);
+                    self.run_batch(items, false, now);
                 }
                 Next::Wait { until } => {
                     self.wake = Some(self.start + until);
                     break;
                 }
                 Next::Empty => break,
+            }
+        }
+    }
+
+    /// Runs what broke a replica before, each part by itself.
+    fn dispatch_suspects(&mut self, now: Duration) {
+        while !self.suspects.is_empty() && self.staff.idle().is_some() {
+            if let Some(part) = self.suspects.pop_front() {
+                self.run_batch(part, true, now);
             }
         }
     }
@@ -145,12 +156,18 @@ impl Owner {
         })
     }
 
-    /// Gives a batch to the replica that is free, without those who have left.
-    fn run_batch(&mut self, mut batch: Vec<Ticket>, now: Duration) {
+    /// Gives a batch to a replica that is free, without those who have left; `alone` where nothing
+    /// else may run beside it.
+    fn run_batch(&mut self, mut batch: Vec<Ticket>, alone: bool, now: Duration) {
         batch.retain(|ticket| !ticket.is_abandoned());
-        let Some(replica) = self.staff.free(&self.limits).filter(|_| !batch.is_empty()) else {
+        let replica = match alone {
+            true => self.staff.idle(),
+            false => self.staff.free(&self.limits),
+        };
+        let Some(replica) = replica.filter(|_| !batch.is_empty()) else {
             return;
         };
+        replica.alone = alone;
         let instant = self.start + now;
         for ticket in &batch {
             let waited = instant.saturating_duration_since(ticket.entered);

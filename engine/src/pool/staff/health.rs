@@ -45,6 +45,7 @@ impl Staff {
     pub(in crate::pool) fn freed(&mut self, id: ReplicaId, items: usize) {
         if let Some(replica) = self.get(id) {
             replica.ongoing -= items;
+            replica.alone &= replica.ongoing > 0;
         }
     }
 

@@ -162,7 +162,8 @@ async fn retries_stop_at_an_open_breaker() {
     let NodeError::Unavailable { retry_after, .. } = error else {
         panic!("{error}");
     };
-    assert_eq!(retry_after, Some(Duration::from_secs(5)));
+    let left = retry_after.unwrap();
+    assert!((4..=5).contains(&left.as_secs()), "{left:?} of 5 s");
     assert_eq!(asked.load(SeqCst), 4);
 }
 

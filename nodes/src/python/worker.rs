@@ -1,0 +1,526 @@
+//! A worker as the engine sees it: calls go in, answers come out. One task owns the process and
+//! waits for an event, then applies it.
+
+use super::{
+    frame::{self, Frame, Said},
+    line::{Cut, Line},
+    process::Recipe,
+};
+use crate::{Arguments, Finish, FinishReason, NodeError, TextSink, Value, text_stream};
+use std::{
+    collections::BTreeMap,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    process::{Child, ChildStdin},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// How long a worker that is not needed any more may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long after its deadline a coroutine may take to give up.
+const GIVING_UP: Duration = Duration::from_secs(1);
+
+/// How long a process may take to end after its socket did.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
+/// How often it is looked at whether a text that is being made still has readers.
+const LOOK: Duration = Duration::from_millis(100);
+
+type Answers = Vec<Result<Value, NodeError>>;
+
+/// How a worker runs what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// One item, then the next.
+    Item,
+    /// A batch in one call.
+    Batch,
+    /// Many items at once.
+    Concurrent,
+}
+
+/// A worker that is ready. Dropping it lets the process end.
+pub(super) struct Worker {
+    pub(super) mode: Mode,
+    pid: Option<u32>,
+    numbers: AtomicU64,
+    orders: mpsc::UnboundedSender<Order>,
+    ended: watch::Receiver<Option<Arc<str>>>,
+}
+
+enum Order {
+    Call {
+        number: u64,
+        items: Vec<Arguments>,
+        deadline: Option<Instant>,
+        answers: oneshot::Sender<Answers>,
+    },
+    /// Nobody waits for this call any more.
+    Leave(u64),
+}
+
+impl Worker {
+    /// Starts a process and waits until it has imported its file.
+    ///
+    /// # Errors
+    /// It cannot be started, or what its file raised.
+    pub(super) async fn start(recipe: &Recipe) -> Result<Self, NodeError> {
+        let (mut child, mut line) = recipe.start()?;
+        // Taken, because whoever waits for a child closes the input that it has.
+        let life = child.stdin.take();
+        let mode = match line.next().await {
+            Ok(Frame::Ready(about)) => mode(&about),
+            Ok(Frame::Unready(said)) => {
+                let (node, traceback) = (&*recipe.node, &said.traceback);
+                tracing::error!(node, "the worker cannot start\n{traceback}");
+                let file = recipe.file.display();
+                let reason = format!("failed to load `{}` of {file}: {}", recipe.entry, said.what);
+                return Err(NodeError::because(reason, said));
+            }
+            Ok(_) => None,
+            Err(_) => {
+                let status = timeout(LAST_BREATH, child.wait()).await;
+                let status = status.ok().and_then(Result::ok);
+                let reason = format!("the worker ended at its start: {}", ending(status));
+                return Err(NodeError::failed(reason));
+            }
+        };
+        let mode = mode.ok_or_else(|| NodeError::failed("the worker does not say how it runs"))?;
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let (ending, ended) = watch::channel(None);
+        let pid = child.id();
+        let owner = Owner {
+            node: Arc::clone(&recipe.node),
+            mode,
+            child,
+            life,
+            line,
+            ordered,
+            calls: BTreeMap::new(),
+            ending,
+        };
+        tokio::spawn(owner.run());
+        Ok(Self {
+            mode,
+            pid,
+            numbers: AtomicU64::new(0),
+            orders,
+            ended,
+        })
+    }
+
+    /// Has items answered in one call. Given up, the call is cancelled, and a worker that does not
+    /// let go of it by `deadline` is killed.
+    pub(super) async fn call(&self, items: Vec<Arguments>, deadline: Option<Instant>) -> Answers {
+        let (answers, answered) = oneshot::channel();
+        let count = items.len();
+        let mut leaving = Leaving {
+            number: self.numbers.fetch_add(1, Relaxed),
+            orders: &self.orders,
+            answered: false,
+        };
+        let order = Order::Call {
+            number: leaving.number,
+            items,
+            deadline,
+            answers,
+        };
+        let sent = self.orders.send(order).is_ok();
+        let result = if sent { answered.await.ok() } else { None };
+        leaving.answered = true;
+        // A worker that had ended before it got the call had no time to begin it.
+        result.unwrap_or_else(|| vec![Err(self.gone()); count])
+    }
+
+    /// Comes back when the worker answers, once it is through with what it has.
+    pub(super) async fn check(&self) -> Result<(), NodeError> {
+        match self.call(Vec::new(), None).await.is_empty() {
+            false => Ok(()),
+            true => Err(self.gone()),
+        }
+    }
+
+    /// Bytes of memory that the process takes, where the system tells.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid?)).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kilobytes * 1024)
+    }
+
+    /// Waits until the process has ended.
+    pub(super) fn ended(&self) -> impl Future<Output = NodeError> + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let reason = ended.wait_for(Option::is_some).await.ok();
+            lost(reason.and_then(|reason| reason.clone()).as_deref(), false)
+        }
+    }
+
+    fn gone(&self) -> NodeError {
+        lost(self.ended.borrow().as_deref(), false)
+    }
+}
+
+fn mode(about: &Value) -> Option<Mode> {
+    let Value::Map(about) = about else {
+        return None;
+    };
+    match &**about.get("mode")?.as_text()? {
+        "item" => Some(Mode::Item),
+        "batch" => Some(Mode::Batch),
+        "concurrent" => Some(Mode::Concurrent),
+        _ => None,
+    }
+}
+
+fn lost(reason: Option<&str>, begun: bool) -> NodeError {
+    NodeError::Lost {
+        reason: format!("the worker ended: {}", reason.unwrap_or("it was stopped")),
+        begun,
+    }
+}
+
+/// How a process ended, in words.
+fn ending(status: Option<ExitStatus>) -> String {
+    status.map_or_else(
+        || "it does not say how".to_owned(),
+        |status| status.to_string(),
+    )
+}
+
+/// Tells the owner when a caller leaves without its answers.
+struct Leaving<'a> {
+    number: u64,
+    orders: &'a mpsc::UnboundedSender<Order>,
+    answered: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // After its owner's end there is nobody to tell.
+            let _ = self.orders.send(Order::Leave(self.number));
+        }
+    }
+}
+
+enum Event {
+    Ordered(Order),
+    /// The socket can be read or written.
+    Ready(std::io::Result<()>),
+    Exited(Option<ExitStatus>),
+    /// A time has come.
+    Time,
+    /// No handle is left.
+    Unused,
+}
+
+/// The owner of a worker process.
+struct Owner {
+    node: Arc<str>,
+    mode: Mode,
+    child: Child,
+    /// Breaks when the engine ends, and the worker with it.
+    life: Option<ChildStdin>,
+    line: Line,
+    ordered: mpsc::UnboundedReceiver<Order>,
+    /// By number, so in the order in which a worker that runs one after the other takes them.
+    calls: BTreeMap<u64, Call>,
+    ending: watch::Sender<Option<Arc<str>>>,
+}
+
+struct Call {
+    deadline: Option<Instant>,
+    state: State,
+}
+
+enum State {
+    Asked {
+        answers: Vec<Option<Result<Value, NodeError>>>,
+        reply: oneshot::Sender<Answers>,
+    },
+    /// The text is being made and was handed on.
+    Streaming(TextSink),
+    /// Nobody waits for it; when this time is over the worker is killed.
+    Left { until: Option<Instant> },
+}
+
+impl Owner {
+    async fn run(mut self) {
+        let reason = loop {
+            let event = self.next().await;
+            match self.apply(event, Instant::now()) {
+                Ok(true) => {}
+                Ok(false) => return self.farewell().await,
+                Err(reason) => break reason,
+            }
+        };
+        let reason: Arc<str> = match reason {
+            Some(reason) => {
+                let _ = self.child.kill().await;
+                reason.into()
+            }
+            // The socket is closed shortly before the process is gone.
+            None => {
+                let status = timeout(LAST_BREATH, self.child.wait()).await;
+                let _ = self.child.kill().await;
+                ending(status.ok().and_then(Result::ok)).into()
+            }
+        };
+        let node = &*self.node;
+        tracing::warn!(node, %reason, "a Python worker ended");
+        let _ = self.ending.send(Some(Arc::clone(&reason)));
+        self.give_up(&reason);
+    }
+
+    async fn next(&mut self) -> Event {
+        let time = self.time();
+        tokio::select! {
+            biased;
+            ready = self.line.ready() => Event::Ready(ready),
+            order = self.ordered.recv() => order.map_or(Event::Unused, Event::Ordered),
+            status = self.child.wait() => Event::Exited(status.ok()),
+            () = async { sleep_until(time.unwrap_or_else(Instant::now)).await }, if time.is_some() => Event::Time,
+        }
+    }
+
+    /// When something is to be done though nothing happens.
+    fn time(&self) -> Option<Instant> {
+        let times = self.calls.values().filter_map(|call| match call.state {
+            State::Asked { .. } => None,
+            State::Streaming(_) => Some(Instant::now() + LOOK),
+            State::Left { until } => until,
+        });
+        times.min()
+    }
+
+    /// Whether to go on; an error says why the worker is lost, or nothing if its exit status will.
+    fn apply(&mut self, event: Event, now: Instant) -> Result<bool, Option<String>> {
+        let said = |error: &dyn std::fmt::Display| Some(error.to_string());
+        match event {
+            Event::Ordered(order) => self.order(order, now)?,
+            Event::Ready(ready) => {
+                ready.map_err(|error| said(&error))?;
+                let flushed = self.line.flush();
+                let filled = self.line.fill();
+                // What came before the end counts.
+                while let Some(frame) = self.line.take().map_err(|error| said(&error))? {
+                    self.hear(frame, now)?;
+                }
+                match filled {
+                    Ok(()) => flushed.map_err(|_| None)?,
+                    Err(Cut::Garbled(error)) => return Err(said(&error)),
+                    Err(Cut::Closed | Cut::Io(_)) => return Err(None),
+                }
+            }
+            Event::Exited(status) => {
+                self.hear_last(now);
+                return Err(Some(ending(status)));
+            }
+            Event::Time => self.look(now)?,
+            Event::Unused => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Takes in what a worker sent before it ended.
+    fn hear_last(&mut self, now: Instant) {
+        let _ = self.line.fill();
+        while let Ok(Some(frame)) = self.line.take() {
+            let _ = self.hear(frame, now);
+        }
+    }
+
+    fn order(&mut self, order: Order, now: Instant) -> Result<(), Option<String>> {
+        match order {
+            Order::Call {
+                number,
+                items,
+                deadline,
+                answers,
+            } => {
+                let bytes = match frame::call(number, &items) {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        let _ = answers.send(vec![Err(error); items.len()]);
+                        return Ok(());
+                    }
+                };
+                let state = State::Asked {
+                    answers: vec![None; items.len()],
+                    reply: answers,
+                };
+                self.calls.insert(number, Call { deadline, state });
+                self.line.send(bytes).map_err(|_| None)
+            }
+            Order::Leave(number) => self.leave(number, now),
+        }
+    }
+
+    /// Nobody waits for a call any more. A coroutine is cancelled, and so is a generator; whatever
+    /// else runs can only be waited for, or killed when it should long be done.
+    fn leave(&mut self, number: u64, now: Instant) -> Result<(), Option<String>> {
+        let Some(call) = self.calls.get_mut(&number) else {
+            return Ok(());
+        };
+        let grace = match self.mode {
+            Mode::Concurrent => GIVING_UP,
+            Mode::Item | Mode::Batch => Duration::ZERO,
+        };
+        let until = call.deadline.map(|deadline| deadline.max(now) + grace);
+        call.state = State::Left { until };
+        self.line.send(frame::cancel(number)).map_err(|_| None)?;
+        self.look(now)
+    }
+
+    /// Looks for texts without readers, and for calls whose time is over.
+    fn look(&mut self, now: Instant) -> Result<(), Option<String>> {
+        let unread = self.calls.iter().filter(
+            |(_, call)| matches!(&call.state, State::Streaming(sink) if sink.is_abandoned()),
+        );
+        let unread: Vec<u64> = unread.map(|(number, _)| *number).collect();
+        for number in unread {
+            self.leave(number, now)?;
+        }
+        let over =
+            |call: &Call| matches!(call.state, State::Left { until: Some(until) } if until <= now);
+        match self.calls.values().any(over) {
+            true => Err(Some("it was killed, as an item took too long".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn hear(&mut self, frame: Frame, now: Instant) -> Result<(), Option<String>> {
+        match frame {
+            Frame::Value { call, item, value } => self.answer(call, item, Ok(value)),
+            Frame::Error { call, item, said } => {
+                let (node, traceback) = (&*self.node, &said.traceback);
+                tracing::warn!(node, "an item raised an exception\n{traceback}");
+                self.answer(call, item, Err(raised(said)));
+            }
+            Frame::Piece { call, text } => return self.piece(call, text, now),
+            Frame::End { call } => self.end(call, Ok(DONE)),
+            Frame::Ready(_) | Frame::Unready(_) => {
+                return Err(Some("it began a second time".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, number: u64, item: u32, answer: Result<Value, NodeError>) {
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
+        match &mut call.state {
+            State::Asked { answers, .. } => {
+                if let Some(place) = answers.get_mut(item as usize) {
+                    *place = Some(answer);
+                }
+                if answers.iter().any(Option::is_none) {
+                    return;
+                }
+            }
+            // A generator failed in the middle.
+            State::Streaming(_) => return self.end(number, answer.map(|_| DONE)),
+            State::Left { .. } => {}
+        }
+        if let Some(Call {
+            state: State::Asked { answers, reply },
+            ..
+        }) = self.calls.remove(&number)
+        {
+            let _ = reply.send(answers.into_iter().flatten().collect());
+        }
+    }
+
+    fn piece(&mut self, number: u64, text: String, now: Instant) -> Result<(), Option<String>> {
+        let Some(call) = self.calls.get_mut(&number) else {
+            return Ok(());
+        };
+        if let State::Asked { .. } = call.state {
+            let (sink, stream) = text_stream();
+            let before = std::mem::replace(&mut call.state, State::Streaming(sink));
+            if let State::Asked { reply, .. } = before {
+                let _ = reply.send(vec![Ok(Value::Stream(stream))]);
+            }
+        }
+        if let State::Streaming(sink) = &call.state {
+            sink.push(text);
+            if sink.is_abandoned() {
+                return self.leave(number, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A text is complete, or will never be.
+    fn end(&mut self, number: u64, end: Result<Finish, NodeError>) {
+        match self.calls.remove(&number).map(|call| call.state) {
+            Some(State::Streaming(sink)) => sink.end(end),
+            // A generator that yielded nothing.
+            Some(State::Asked { reply, .. }) => {
+                let _ = reply.send(vec![end.map(|_| Value::text(""))]);
+            }
+            Some(State::Left { .. }) | None => {}
+        }
+    }
+
+    /// Tells every caller that the worker is lost. One that takes its calls in turn has begun the
+    /// first of them alone.
+    fn give_up(&mut self, reason: &str) {
+        let in_turn = self.mode != Mode::Concurrent;
+        for (place, (_, call)) in std::mem::take(&mut self.calls).into_iter().enumerate() {
+            let begun = place == 0 || !in_turn;
+            match call.state {
+                State::Asked { answers, reply } => {
+                    let answers = answers.into_iter();
+                    let answers = answers.map(|_| Err(lost(Some(reason), begun)));
+                    let _ = reply.send(answers.collect());
+                }
+                State::Streaming(sink) => {
+                    let reason = format!("the worker ended in the middle of a text: {reason}");
+                    sink.end(Err(NodeError::failed(reason)));
+                }
+                State::Left { .. } => {}
+            }
+        }
+        // Those who sent their calls in the meantime learn it from the loss of the channel.
+        self.ordered.close();
+    }
+
+    /// Lets the process end: it does when its socket ends, once it is done with what it has.
+    async fn farewell(self) {
+        let Self {
+            mut child,
+            line,
+            life,
+            ..
+        } = self;
+        drop(line);
+        if timeout(FAREWELL, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+        drop(life);
+    }
+}
+
+const DONE: Finish = Finish {
+    reason: FinishReason::Stop,
+    prompt_tokens: 0,
+    completion_tokens: 0,
+};
+
+fn raised(said: Said) -> NodeError {
+    NodeError::because(said.what.clone(), said)
+}
