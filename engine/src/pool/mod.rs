@@ -74,6 +74,10 @@ struct Handle {
 
 /// What handles tell the owner.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are items, and a box would cost an allocation an item"
+)]
 enum Order {
     /// An item is to be answered.
     Answer(Ticket),
