@@ -5,7 +5,7 @@ mod support;
 
 use axum::{Json, Router, routing::post};
 use engine::{
-    ingress::{Connections, Front, serve},
+    ingress::{Connections, Doorways, Front, serve},
     metrics::Metrics,
 };
 use serde::{Deserialize, Serialize};
@@ -66,8 +66,7 @@ async fn engine() -> SocketAddr {
     let forever = std::future::pending();
     tokio::spawn(async move {
         serve(
-            public,
-            admin,
+            Doorways::of(public, admin),
             Arc::new(front),
             Connections::default(),
             forever,

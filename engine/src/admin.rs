@@ -3,6 +3,7 @@
 
 use crate::{
     ingress::{Front, Problem, health},
+    load::Given,
     reload::Order,
 };
 use axum::{
@@ -23,6 +24,7 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/status", get(status))
         .route("/reload", post(reload).fallback(only_post))
         .route("/rollback", post(rollback).fallback(only_post))
+        .route("/plan", post(plan).fallback(only_post))
         .merge(crate::adapters::routes())
         .merge(health())
         .method_not_allowed_fallback(|| async { Problem::method("GET") })
@@ -65,6 +67,14 @@ async fn rollback(
     headers: HeaderMap,
 ) -> Response {
     carry_out(&front, &headers, Order::Rollback(generation)).await
+}
+
+async fn plan(
+    State(front): State<Arc<Front>>,
+    headers: HeaderMap,
+    Json(texts): Json<Vec<Given>>,
+) -> Response {
+    carry_out(&front, &headers, Order::Plan(texts)).await
 }
 
 async fn only_post() -> Problem {

@@ -2,7 +2,30 @@
 
 use graphs::{Facts, Machine, Program};
 use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
-use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Where texts come from.
+#[derive(Debug, Clone, Default)]
+pub enum Origin {
+    /// The disk.
+    #[default]
+    Disk,
+    /// These, by the paths under which they are named; nothing else exists.
+    Given(Vec<Given>),
+}
+
+/// A text and the path under which it is named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// The path, as the main file or an include leads to it.
+    pub path: PathBuf,
+    /// The text.
+    pub text: String,
+}
 
 /// A file that has been read and checked.
 #[derive(Debug)]
@@ -36,7 +59,35 @@ pub struct Rejected {
 /// # Errors
 /// Every problem of all the files at once.
 pub fn load(path: &Path, facts: impl FnOnce(&Document) -> Facts) -> Result<Loaded, Rejected> {
-    let mut reader = Reader::default();
+    load_from(Origin::Disk, path, facts)
+}
+
+/// The text of a file and of what it includes, whatever is wrong with them.
+pub fn texts(path: &Path) -> Vec<Given> {
+    let sources = match load(path, |_| Facts::default()) {
+        Ok(loaded) => loaded.sources,
+        Err(rejected) => rejected.sources,
+    };
+    let given = sources.iter().map(|source| Given {
+        path: PathBuf::from(&source.name),
+        text: source.text.clone(),
+    });
+    given.collect()
+}
+
+/// Reads and checks texts from anywhere.
+///
+/// # Errors
+/// Every problem of all the texts at once.
+pub fn load_from(
+    origin: Origin,
+    path: &Path,
+    facts: impl FnOnce(&Document) -> Facts,
+) -> Result<Loaded, Rejected> {
+    let mut reader = Reader {
+        origin,
+        ..Reader::default()
+    };
     let mut document = Document::default();
     if let Err(problem) = reader.read(path, None, &mut document) {
         reader.diagnostics.push(problem);
@@ -91,8 +142,30 @@ fn total_memory() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+impl Origin {
+    /// The one path of a text that may have several.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        match self {
+            Origin::Disk => path.canonicalize(),
+            Origin::Given(_) => Ok(path.to_owned()),
+        }
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self {
+            Origin::Disk => std::fs::read(path),
+            Origin::Given(texts) => {
+                let found = texts.iter().find(|given| given.path == path);
+                let found = found.map(|given| given.text.clone().into_bytes());
+                found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Reader {
+    origin: Origin,
     sources: Sources,
     files: Vec<PathBuf>,
     diagnostics: Vec<Diagnostic>,
@@ -114,7 +187,7 @@ impl Reader {
             let message = format!("cannot read {}: {reason}", path.display());
             Diagnostic::error(schema::codes::UNREADABLE_FILE, message, place)
         };
-        let canonical = path.canonicalize().map_err(|error| {
+        let canonical = self.origin.canonical(path).map_err(|error| {
             self.missing.push(path.to_owned());
             cannot(error.to_string())
         })?;
@@ -128,7 +201,8 @@ impl Reader {
         if self.files.contains(&canonical) {
             return Ok(());
         }
-        let bytes = std::fs::read(&canonical).map_err(|error| cannot(error.to_string()))?;
+        let bytes = self.origin.read(&canonical);
+        let bytes = bytes.map_err(|error| cannot(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             cannot(format!("it is not UTF-8 (byte {at})"))

@@ -6,8 +6,8 @@
 
 use crate::{
     facts,
-    ingress::Front,
-    load,
+    ingress::{Doors, Front},
+    load::{self, Given, Origin},
     progress::Bars,
     reload::{self, Control, Order, Ordered, Outcome, watch::Decision, watch::Watch},
     report::{self, Style},
@@ -22,6 +22,7 @@ use nodes::{Catalog, StandardCatalog, source::Fetcher};
 use schema::{Diagnostic, Sources};
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
+    net::TcpListener,
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
@@ -54,6 +55,7 @@ pub struct Settings {
 pub struct Supervisor {
     settings: Settings,
     front: Arc<Front>,
+    doors: Doors,
     control: Arc<Control>,
     orders: mpsc::Receiver<Ordered>,
     catalog: Arc<StandardCatalog>,
@@ -79,7 +81,7 @@ impl Supervisor {
     /// Takes over what was started: `front` serves what `catalog` was made for, from `sources`.
     pub fn new(
         settings: Settings,
-        front: Arc<Front>,
+        (front, doors): (Arc<Front>, Doors),
         (control, orders): (Arc<Control>, mpsc::Receiver<Ordered>),
         (catalog, fetcher): (Arc<StandardCatalog>, Arc<Fetcher>),
         sources: &Sources,
@@ -93,6 +95,7 @@ impl Supervisor {
             history: VecDeque::from([(generation, Arc::clone(topology.program()))]),
             next: generation + 1,
             front,
+            doors,
             control,
             orders,
             catalog,
@@ -139,7 +142,10 @@ impl Supervisor {
                 self.carry_out(Order::Reload).await;
             }
             Event::Ordered(Ordered { order, reply }) => {
-                let outcome = self.carry_out(order).await;
+                let outcome = match order {
+                    Order::Plan(texts) => self.plan(texts).await,
+                    order => self.carry_out(order).await,
+                };
                 // Who asked may have left.
                 let _ = reply.send(outcome);
             }
@@ -151,6 +157,7 @@ impl Supervisor {
         let result = match order {
             Order::Reload => self.reload().await,
             Order::Rollback(wanted) => self.roll_back(wanted).await,
+            Order::Plan(texts) => return self.plan(texts).await,
         };
         let generation = self.front.topology().generation();
         let mut outcome = match result {
@@ -170,6 +177,38 @@ impl Supervisor {
             ),
             false => self.report(&outcome),
         }
+        outcome
+    }
+
+    /// Says what a reload to these texts would do. Nothing is touched.
+    async fn plan(&self, texts: Vec<Given>) -> Outcome {
+        let begun = Instant::now();
+        let running = self.front.topology();
+        let file = self.settings.file.clone();
+        let main = texts.first().map(|given| given.path.clone());
+        let load = move || {
+            let main = main.unwrap_or_default();
+            load::load_from(Origin::Given(texts), &main, facts::gather(&file))
+        };
+        let result = match tokio::task::spawn_blocking(load).await {
+            Ok(Ok(loaded)) => {
+                let unbuilt = unbuilt(&loaded.program);
+                match unbuilt.is_empty() {
+                    true => Ok(graphs::plan(running.program(), &loaded.program, capacity())),
+                    false => Err(drawn(&unbuilt, &loaded.sources)),
+                }
+            }
+            Ok(Err(rejected)) => Err(drawn(&rejected.diagnostics, &rejected.sources)),
+            Err(error) => Err(vec![format!("the file cannot be read: {error}")]),
+        };
+        let mut outcome = match result {
+            Ok(plan) => Outcome {
+                plan: plan.to_string(),
+                ..Outcome::done(running.generation(), Some(plan.counts()))
+            },
+            Err(problems) => Outcome::refused(running.generation(), problems),
+        };
+        outcome.millis = begun.elapsed().as_millis() as u64;
         outcome
     }
 
@@ -236,7 +275,8 @@ impl Supervisor {
         if plan.is_empty() {
             return Ok(None);
         }
-        self.refuse(&plan, &program)?;
+        let doors = self.open(&plan, &program).await?;
+        self.refuse(&plan, &program, &doors)?;
         let base_dir = facts::base_dir(&self.settings.file);
         let catalog = Arc::new(StandardCatalog::new(
             program.models(),
@@ -258,8 +298,12 @@ impl Supervisor {
         let next = next
             .await
             .map_err(|errors| texts(StartupError::Nodes(errors)))?;
+        next.adjust_pools();
         // Requests that run hold what they began on; it ends with the last of them.
-        drop(self.front.publish(next));
+        let before = self.front.publish(next);
+        self.hand_over(doors);
+        before.retire(&plan);
+        drop((running, before));
         self.catalog = catalog;
         self.history.push_back((self.next, program));
         while self.history.len() > HISTORY {
@@ -269,20 +313,67 @@ impl Supervisor {
         Ok(Some(plan))
     }
 
-    /// What a running engine cannot do, and must not.
-    fn refuse(&self, plan: &Plan, program: &Program) -> Result<(), Vec<String>> {
-        let mut reasons = Vec::new();
-        let settings = &self.settings;
-        let sockets = [
-            ("listen", &plan.listen, settings.own_listen),
-            ("admin", &plan.admin, settings.own_admin),
-        ];
-        for (what, step, own) in sockets {
-            if *step != Step::Keep && !own {
-                reasons.push(format!("`{what}` changed: that takes a restart"));
+    /// Opens the sockets that are new. Nobody is served there before the generation is published.
+    async fn open(&self, plan: &Plan, program: &Program) -> Result<Opened, Vec<String>> {
+        let (settings, server) = (&self.settings, program.server());
+        let mut opened = Opened::default();
+        let mut problems = Vec::new();
+        for (what, step, own, address, socket) in [
+            (
+                "listen",
+                &plan.listen,
+                settings.own_listen,
+                &server.listen,
+                &mut opened.public,
+            ),
+            (
+                "admin",
+                &plan.admin,
+                settings.own_admin,
+                &server.admin,
+                &mut opened.admin,
+            ),
+        ] {
+            if *step == Step::Keep || own {
+                continue;
+            }
+            match TcpListener::bind(address.expose()).await {
+                Ok(listener) => *socket = Some(listener),
+                Err(error) => {
+                    problems.push(format!("`{what}`: cannot listen on {}: {error}", **address));
+                }
             }
         }
-        if settings.public && program.server().api_keys.is_empty() {
+        match problems.is_empty() {
+            true => Ok(opened),
+            false => Err(problems),
+        }
+    }
+
+    /// Lets requests in at the new sockets and closes the old ones.
+    fn hand_over(&mut self, opened: Opened) {
+        let address = |listener: &TcpListener| listener.local_addr().map(|it| it.to_string());
+        if let Some(listener) = opened.public {
+            self.settings.public = is_public(&listener);
+            let listen = address(&listener).unwrap_or_default();
+            info!(listen, "taking requests in at another address");
+            self.doors.open_public(listener);
+        }
+        if let Some(listener) = opened.admin {
+            let admin = address(&listener).unwrap_or_default();
+            info!(admin, "serving operators at another address");
+            self.doors.open_admin(listener);
+        }
+    }
+
+    /// What a running engine cannot do, and must not.
+    fn refuse(&self, plan: &Plan, program: &Program, opened: &Opened) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        let public = opened
+            .public
+            .as_ref()
+            .map_or(self.settings.public, is_public);
+        if public && program.server().api_keys.is_empty() {
             reasons.push("other machines can ask, and the file has no `api-key`".to_owned());
         }
         let nodes = plan.graphs.iter().flat_map(|graph| &graph.nodes);
@@ -308,10 +399,23 @@ impl Supervisor {
     }
 }
 
+/// Sockets that are open and that nobody serves yet.
+#[derive(Default)]
+struct Opened {
+    public: Option<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
+/// Whether other machines can ask there.
+fn is_public(listener: &TcpListener) -> bool {
+    let address = listener.local_addr();
+    address.map_or(true, |address| !address.ip().is_loopback())
+}
+
 /// What plans may count on here.
 pub fn capacity() -> Capacity {
     Capacity {
-        adjusts_pools: false,
+        adjusts_pools: true,
         memory: Some(load::machine().memory),
     }
 }

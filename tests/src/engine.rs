@@ -97,10 +97,19 @@ impl Engine {
 
     /// Starts with further arguments.
     pub fn start_with(file: &Path, arguments: &[&str]) -> Self {
+        let own = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::run(file, &[&own, arguments].concat())
+    }
+
+    /// Starts at the addresses that the file states.
+    pub fn start_as_written(file: &Path) -> Self {
+        Self::run(file, &[])
+    }
+
+    fn run(file: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(binary())
             .arg("run")
             .arg(file)
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--log-format", "json"])
             .args(arguments)
             .current_dir(repository())

@@ -129,14 +129,16 @@ fn a_public_address_without_a_key_is_refused() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_not_ignored() {
     let (_folder, path) = write_graph(
-        "graph g {\n    split parts { text \"a b\"; resources gpu=1 }\n    output { a \"{{ parts }}\" }\n}\n",
+        "index far { qdrant \"http://127.0.0.1:1\" collection=\"c\"; dimensions 2 }\n\
+         graph g {\n    input { query type=string }\n\
+         \n    search hits { index far; text \"{{ input.query }}\" }\n    output { a \"{{ hits }}\" }\n}\n",
     );
     for command in ["run", "bench"] {
         let output = run_command(&[command, path.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{command}");
         let shown = String::from_utf8(output.stderr).unwrap();
         assert!(
-            shown.contains("not-built-yet") && shown.contains("resources gpu"),
+            shown.contains("not-built-yet") && shown.contains("qdrant"),
             "{command}: {shown}"
         );
     }

@@ -34,7 +34,9 @@ async fn node(text: &str) -> Arc<dyn Node> {
     let fetcher = Arc::new(Fetcher::new(settings, Arc::new(Silent)));
     let catalog = StandardCatalog::new(&[], &[], Path::new("."), &fetcher, None);
     let order = Order {
+        node: "g.node",
         work: &node.work,
+        batched: false,
         resources: &node.pool.resources,
     };
     catalog.build(order).await.unwrap()

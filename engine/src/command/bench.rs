@@ -8,7 +8,7 @@ use super::{
 use engine::{
     bench::{Load, Plan, drive},
     facts,
-    ingress::{Connections, Front, serve},
+    ingress::{Connections, Doorways, Front, serve},
     metrics::Metrics,
     progress::Bars,
     startup,
@@ -123,11 +123,12 @@ impl Bench {
         let address = public.local_addr().map_err(cannot)?;
         plan.url = format!("http://{address}{}", graph.route());
         let front = Arc::new(Front::new(topology, metrics));
+        let doorways = Doorways::of(public, admin);
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(serve(public, admin, front, Connections::default(), stopped));
+        let serving = tokio::spawn(serve(doorways, front, Connections::default(), stopped));
         let measured = self.measure(plan).await;
         // The server may have ended by itself; either way it is waited for.
         let _ = stop.send(());

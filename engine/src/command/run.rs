@@ -4,7 +4,7 @@ use super::{Failure, chain, terminal};
 use clap::ValueEnum;
 use engine::{
     facts,
-    ingress::{Connections, Front, serve},
+    ingress::{Connections, Doors, Front, serve},
     metrics::Metrics,
     progress::Bars,
     reload::Control,
@@ -163,15 +163,16 @@ impl Run {
         let front = Front::new(topology, metrics).with_control(Arc::clone(&control));
         let front = Arc::new(front);
         let settings = self.settings(!addresses.0.ip().is_loopback(), human);
+        let (doors, doorways) = Doors::new(public, admin);
         let supervisor = Supervisor::new(
             settings,
-            Arc::clone(&front),
+            (Arc::clone(&front), doors),
             (control, orders),
             (catalog, fetcher),
             sources,
         );
         let supervisor = tokio::spawn(supervisor.run());
-        let cut = serve(public, admin, front, Connections::default(), interrupted()).await;
+        let cut = serve(doorways, front, Connections::default(), interrupted()).await;
         supervisor.abort();
         match cut {
             0 => info!("stopped"),

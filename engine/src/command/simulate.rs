@@ -13,26 +13,28 @@ use std::{
     time::Duration,
 };
 
+/// What `--help` says below the options.
+const HELP: &str = "\
+The engine's own queues, batches, limits and scaling run over the trace in virtual time. Only the
+work is replaced, by a time that you state for each node:
+
+  engine simulate graph.kdl --load trace.csv --service vector=20ms+2ms/item --startup vector=3s
+
+A trace is a table. With the columns `time,rate` each line says how many requests a second come
+from that second on, until the next line; the last line is the end:
+
+  time,rate
+  0,5
+  60,80
+  120,5
+  180,0
+
+With `time,requests` each line is a number of requests at that second, and with `time` alone one
+request.";
+
 /// Say what a graph would do under a load, without running it.
-///
-/// The engine's own queues, batches, limits and scaling run over a trace in virtual time. Only the
-/// work is replaced, by a time that you state for each node:
-///
-///   engine simulate graph.kdl --load trace.csv --service vector=20ms+2ms/item --startup vector=3s
-///
-/// A trace is a table. With the columns `time,rate` each line says how many requests a second come
-/// from that second on, until the next line; the last line is the end:
-///
-///   time,rate
-///   0,5
-///   60,80
-///   120,5
-///   180,0
-///
-/// With `time,requests` each line is a number of requests at that second, and with `time` alone one
-/// request.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = HELP)]
 pub struct Simulate {
     /// The file.
     file: PathBuf,

@@ -44,6 +44,7 @@ async fn fetch(url: &str) -> Result<Value, reqwest::Error> {
 fn table(status: &Value) -> String {
     let word = |of: &Value, key: &str| of[key].as_str().unwrap_or("?").to_owned();
     let mut text = format!("generation {}\n", status["generation"]);
+    text.push_str(&last_reload(&status["last_reload"]));
     for graph in status["graphs"].as_array().into_iter().flatten() {
         text.push_str(&format!(
             "\n{}  POST {}\n",
@@ -65,6 +66,27 @@ fn table(status: &Value) -> String {
             text.truncate(text.trim_end().len());
             text.push('\n');
         }
+    }
+    text
+}
+
+/// What came of the last reload, if there was one.
+fn last_reload(outcome: &Value) -> String {
+    let Some(ok) = outcome["ok"].as_bool() else {
+        return String::new();
+    };
+    if ok {
+        let (nodes, millis) = (outcome["nodes"].as_str(), &outcome["millis"]);
+        return match nodes.unwrap_or_default() {
+            "" => "last reload: nothing changed\n".to_owned(),
+            nodes => format!("last reload: {nodes}, in {millis} ms\n"),
+        };
+    }
+    let problems = outcome["problems"].as_array().into_iter().flatten();
+    let mut text = "last reload failed, and what ran before goes on:\n".to_owned();
+    for line in problems.filter_map(Value::as_str).flat_map(str::lines) {
+        text.push_str(format!("  {line}").trim_end());
+        text.push('\n');
     }
     text
 }
@@ -91,5 +113,29 @@ mod tests {
               report               template
         "#]]
         .assert_eq(&table(&json!({ "generation": 3, "graphs": graphs })));
+    }
+
+    #[test]
+    fn the_last_reload_is_told() {
+        let done = json!({ "ok": true, "nodes": "2 kept, 1 adjusted", "millis": 12 });
+        let failed = json!({ "ok": false, "problems": ["x broken\n\n  here", "model missing"] });
+        let none = json!(null);
+        let told = [done, failed, none].map(|last| {
+            table(&json!({
+                "generation": 2, "last_reload": last, "graphs": [],
+            }))
+        });
+        expect![[r#"
+            generation 2
+            last reload: 2 kept, 1 adjusted, in 12 ms
+            generation 2
+            last reload failed, and what ran before goes on:
+              x broken
+
+                here
+              model missing
+            generation 2
+        "#]]
+        .assert_eq(&told.concat());
     }
 }

@@ -1,4 +1,5 @@
-//! Sockets: connections are taken in, held to bounds of time and size, and drained at a stop.
+//! Sockets: connections are taken in, held to bounds of time and size, and drained at a stop. A
+//! listener can be exchanged for another ([`Doors`]) while requests run on the first.
 
 use super::{Front, router};
 use axum::{Router, body::Body, extract::Request};
@@ -16,6 +17,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -44,29 +46,81 @@ impl Default for Connections {
     }
 }
 
-/// Serves both listeners until `shutdown` is ready. Then no connection is taken in any more,
+/// Where the listeners of [`serve`] are exchanged.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    public: mpsc::UnboundedSender<TcpListener>,
+    admin: mpsc::UnboundedSender<TcpListener>,
+}
+
+/// Where [`serve`] takes its listeners from.
+#[derive(Debug)]
+pub struct Doorways {
+    public: mpsc::UnboundedReceiver<TcpListener>,
+    admin: mpsc::UnboundedReceiver<TcpListener>,
+}
+
+impl Doors {
+    /// With these to begin with.
+    pub fn new(public: TcpListener, admin: TcpListener) -> (Self, Doorways) {
+        let (to_public, of_public) = mpsc::unbounded_channel();
+        let (to_admin, of_admin) = mpsc::unbounded_channel();
+        let doors = Self {
+            public: to_public,
+            admin: to_admin,
+        };
+        doors.open_public(public);
+        doors.open_admin(admin);
+        let ways = Doorways {
+            public: of_public,
+            admin: of_admin,
+        };
+        (doors, ways)
+    }
+
+    /// Takes requests in here from now on. The listener before is closed; what runs on its
+    /// connections is answered, and then they are closed too.
+    pub fn open_public(&self, listener: TcpListener) {
+        // Nobody is left to serve it only when the engine stops.
+        let _ = self.public.send(listener);
+    }
+
+    /// The same for operators.
+    pub fn open_admin(&self, listener: TcpListener) {
+        let _ = self.admin.send(listener);
+    }
+}
+
+impl Doorways {
+    /// Of listeners that are never exchanged.
+    pub fn of(public: TcpListener, admin: TcpListener) -> Self {
+        Doors::new(public, admin).1
+    }
+}
+
+/// Serves the listeners that come through the doorways until `shutdown` is ready. Then no connection is taken in any more,
 /// `/-/readyz` fails, and running requests are given the file's `graceful-shutdown-timeout` to
 /// finish. Returns how many connections had to be cut.
 pub async fn serve(
-    public: TcpListener,
-    admin: TcpListener,
+    doorways: Doorways,
     front: Arc<Front>,
     connections: Connections,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
+    let Doorways { public, admin } = doorways;
     let mut tasks = JoinSet::new();
     let administration = crate::admin::router(Arc::clone(&front));
     let admin = tasks.spawn(async move {
         let mut listening = Listening::new(administration, connections);
-        listening.accept(&admin).await;
+        listening.accept(admin).await;
     });
     let mut listening = Listening::new(router(Arc::clone(&front)), connections);
     tokio::select! {
         () = shutdown => {}
-        () = listening.accept(&public) => {}
+        // Its listener goes with it, whichever of the two ends first.
+        () = listening.accept(public) => {}
     }
     front.stop();
-    drop(public);
     let grace = front
         .topology()
         .program()
@@ -95,11 +149,24 @@ impl Listening {
         }
     }
 
-    /// Takes connections in, forever.
-    async fn accept(&mut self, listener: &TcpListener) {
+    /// Takes connections in, from the last listener that came, forever.
+    async fn accept(&mut self, mut listeners: mpsc::UnboundedReceiver<TcpListener>) {
+        let mut current: Option<TcpListener> = None;
         loop {
+            let accepted = async {
+                match &current {
+                    Some(listener) => listener.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                biased;
+                Some(next) = listeners.recv() => {
+                    if current.replace(next).is_some() {
+                        self.turn_away();
+                    }
+                }
+                accepted = accepted => match accepted {
                     Ok((stream, _)) => self.open(stream),
                     Err(error) => {
                         // Such as too many open files: it passes when connections close.
@@ -110,6 +177,12 @@ impl Listening {
                 Some(_) = self.open.join_next() => {}
             }
         }
+    }
+
+    /// Has all connections end with the requests that run on them.
+    fn turn_away(&mut self) {
+        let graceful = std::mem::take(&mut self.graceful);
+        self.open.spawn(graceful.shutdown());
     }
 
     fn open(&mut self, stream: TcpStream) {
@@ -148,7 +221,12 @@ impl Listening {
             ?grace,
             "finishing what is running"
         );
-        if timeout(grace, graceful.shutdown()).await.is_err() {
+        let all = async {
+            graceful.shutdown().await;
+            // Those of earlier listeners, which have been told before.
+            while open.join_next().await.is_some() {}
+        };
+        if timeout(grace, all).await.is_err() {
             while open.try_join_next().is_some() {}
             warn!(connections = open.len(), "cutting what is still running");
             return open.len();

@@ -14,7 +14,7 @@ mod models;
 mod openapi;
 mod problem;
 
-pub use listen::{Connections, serve};
+pub use listen::{Connections, Doors, Doorways, serve};
 pub use openapi::document as openapi;
 pub use problem::Problem;
 

@@ -1,8 +1,9 @@
 //! What the replicas of a topology take of the machine together.
 //!
 //! Counted for nodes whose file states `resources`; a node that says nothing mostly waits. A replica
-//! that stands in for another for a moment, as when one is recycled, is not counted twice. Two
-//! topologies that overlap during a reload are not summed.
+//! that stands in for another for a moment, as when one is recycled, is not counted twice. All
+//! generations share one account; what the next one starts may count on what goes with the last
+//! ([`Allowance`]).
 
 use graphs::Machine;
 use schema::{ByteSize, Resources};
@@ -13,7 +14,21 @@ const ROUNDING: f64 = 1e-6;
 
 /// The account of a machine. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Ledger(Arc<Mutex<Machine>>);
+pub struct Ledger(Arc<Mutex<Free>>);
+
+/// What nobody has taken; less than nothing while two generations overlap.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    cpus: f64,
+    memory: i128,
+}
+
+/// What of a machine a new pool may count on: what is free, and what is going to be.
+#[derive(Debug, Clone)]
+pub struct Allowance {
+    pub(super) ledger: Ledger,
+    going: Takes,
+}
 
 /// A replica's part of the machine; dropping it gives the part back.
 #[derive(Debug)]
@@ -22,8 +37,8 @@ pub(super) struct Lease {
     takes: Takes,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Takes {
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Takes {
     cpus: f64,
     memory: u64,
 }
@@ -39,35 +54,67 @@ pub(super) struct TooLarge {
 impl Ledger {
     /// Of a machine of which nothing is taken.
     pub fn new(machine: Machine) -> Self {
-        Self(Arc::new(Mutex::new(machine)))
+        Self(Arc::new(Mutex::new(Free {
+            cpus: machine.cpus,
+            memory: machine.memory.into(),
+        })))
+    }
+
+    /// What is free.
+    pub fn room(&self) -> Allowance {
+        self.room_after(&[])
+    }
+
+    /// What is free once these have gone: replicas of pools that end when the next generation is
+    /// published, each with what one of them takes.
+    pub fn room_after(&self, going: &[(usize, &Resources)]) -> Allowance {
+        let mut sum = Takes::default();
+        for (replicas, resources) in going {
+            let takes = Takes::of(resources);
+            sum.cpus += takes.cpus * *replicas as f64;
+            sum.memory += takes.memory * *replicas as u64;
+        }
+        Allowance {
+            ledger: self.clone(),
+            going: sum,
+        }
     }
 
     /// Takes what a replica needs.
     pub(super) fn take(&self, resources: &Resources) -> Result<Lease, TooLarge> {
+        self.room().take(resources)
+    }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        // A panic cannot come between the two halves of a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Allowance {
+    /// Takes what a replica needs.
+    pub(super) fn take(&self, resources: &Resources) -> Result<Lease, TooLarge> {
         let takes = Takes::of(resources);
-        let mut free = self.free();
-        if takes.cpus > free.cpus + ROUNDING {
+        let mut free = self.ledger.free();
+        let cpus = free.cpus + self.going.cpus;
+        let memory = free.memory + i128::from(self.going.memory);
+        if takes.cpus > cpus + ROUNDING {
             return Err(TooLarge {
                 wanted: cores(takes.cpus),
-                free: cores(free.cpus.max(0.0)),
+                free: cores(cpus.max(0.0)),
             });
         }
-        if takes.memory > free.memory {
+        if i128::from(takes.memory) > memory {
             return Err(TooLarge {
                 wanted: format!("{} of memory", ByteSize(takes.memory)),
-                free: ByteSize(free.memory).to_string(),
+                free: ByteSize(u64::try_from(memory).unwrap_or(0)).to_string(),
             });
         }
         free.cpus -= takes.cpus;
-        free.memory -= takes.memory;
+        free.memory -= i128::from(takes.memory);
         drop(free);
-        let ledger = self.clone();
+        let ledger = self.ledger.clone();
         Ok(Lease { ledger, takes })
-    }
-
-    fn free(&self) -> MutexGuard<'_, Machine> {
-        // A panic cannot come between the two halves of a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +132,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut free = self.ledger.free();
         free.cpus += self.takes.cpus;
-        free.memory += self.takes.memory;
+        free.memory += i128::from(self.takes.memory);
     }
 }
 
@@ -125,7 +172,39 @@ mod tests {
         );
         // Nothing stated, nothing counted.
         assert!(ledger.take(&Resources::default()).is_ok());
-        drop((first, second));
+        drop(first);
+        drop(second);
         assert!(ledger.take(&takes(2.0, 4)).is_ok());
+    }
+
+    #[test]
+    fn what_comes_counts_on_what_goes_and_nobody_else_does() {
+        let ledger = Ledger::new(Machine {
+            cpus: 4.0,
+            gpus: 0.0,
+            memory: 4 << 30,
+        });
+        let three = Resources {
+            cpu: 3.0,
+            memory: Some(ByteSize(3 << 30)),
+            ..Resources::default()
+        };
+        let old = ledger.take(&three).unwrap();
+        assert!(ledger.take(&three).is_err());
+        let room = ledger.room_after(&[(1, &three)]);
+        let new = room.take(&three).unwrap();
+        // What goes makes room once.
+        assert!(room.take(&three).is_err());
+        let one = Resources {
+            cpu: 1.0,
+            memory: Some(ByteSize(1 << 30)),
+            ..Resources::default()
+        };
+        assert!(ledger.take(&one).is_err());
+        drop(old);
+        let rest = ledger.take(&one).unwrap();
+        assert!(ledger.take(&one).is_err());
+        drop(rest);
+        drop(new);
     }
 }

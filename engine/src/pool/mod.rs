@@ -5,6 +5,7 @@
 //! is stuck is built again, and what it held is run by another; their number follows the load. What a
 //! request costs before it comes to its node is not known here.
 
+mod adjust;
 mod forecast;
 mod gate;
 mod ledger;
@@ -23,11 +24,13 @@ mod staff;
 mod ticket;
 mod wear;
 
-use crate::{metrics::NodeMetrics, resilience::Care};
+use crate::metrics::NodeMetrics;
 pub use gate::Place;
-pub use ledger::Ledger;
+pub use ledger::{Allowance, Ledger};
 pub(crate) use rehearsal::{Levels, Rehearsal};
 
+use adjust::Settings;
+use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, try_join_all};
 use gate::Gate;
 use limits::Limits;
@@ -60,13 +63,28 @@ pub struct Pool(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    items: mpsc::UnboundedSender<Ticket>,
+    orders: mpsc::UnboundedSender<Order>,
     counts: Arc<Counts>,
     metrics: Arc<NodeMetrics>,
     gate: Arc<Gate>,
-    care: Option<Care>,
-    timeout: Option<Duration>,
+    /// What callers go by.
+    settings: ArcSwap<Settings>,
     startup: Duration,
+}
+
+/// What handles tell the owner.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are items, and a box would cost an allocation an item"
+)]
+enum Order {
+    /// An item is to be answered.
+    Answer(Ticket),
+    /// The file says something else of the pool.
+    Adjust(Box<PoolSpec>),
+    /// Its generation is over; what still uses it has the time to finish, and no more.
+    Retire,
 }
 
 /// What a pool has at the moment. Written by its owner, except `abandoned` and `answered`.
@@ -112,16 +130,18 @@ impl Pool {
     ///
     /// # Errors
     /// What kept a replica from being built, or that the machine has no room for it.
+    ///
+    /// `room` says what of the machine this pool may count on.
     pub async fn start(
         work: &Work,
         spec: &PoolSpec,
         catalog: Arc<dyn Catalog>,
-        ledger: &Ledger,
+        room: &Allowance,
         metrics: NodeMetrics,
     ) -> Result<Self, NodeError> {
         let begun = Instant::now();
         let first = limits::replicas(spec);
-        let leases: Result<Vec<_>, _> = (0..first).map(|_| ledger.take(&spec.resources)).collect();
+        let leases: Result<Vec<_>, _> = (0..first).map(|_| room.take(&spec.resources)).collect();
         let leases = leases.map_err(|error| NodeError::because(error.to_string(), error))?;
         let recipe = Arc::new(Recipe {
             catalog,
@@ -135,7 +155,7 @@ impl Pool {
         let build = |_| Arc::clone(&recipe).build(Duration::ZERO);
         let nodes = try_join_all((0..first).map(build)).await?;
         let running = nodes.first().map(|node| node.running());
-        let staff = Staff::new(Arc::clone(&recipe), nodes, leases, ledger.clone());
+        let staff = Staff::new(Arc::clone(&recipe), nodes, leases, room.ledger.clone());
         let metrics = Arc::clone(&recipe.metrics);
         Ok(Self::of(staff, running, spec, metrics, begun.elapsed()))
     }
@@ -152,7 +172,7 @@ impl Pool {
         let counts = Arc::new(Counts::default());
         // Unbounded, because the owner takes items out at once and bounds those that wait itself:
         // it alone knows whether a replica is free, and so when "full" is true.
-        let (items, arrivals) = mpsc::unbounded_channel();
+        let (orders, arrivals) = mpsc::unbounded_channel();
         let gate = Gate::new(Arc::clone(&metrics));
         let owner = Owner::new(
             staff,
@@ -164,12 +184,11 @@ impl Pool {
         );
         tokio::spawn(owner.run());
         Self(Arc::new(Handle {
-            items,
+            orders,
             counts,
             gate,
-            care: Care::new(spec, Arc::clone(&metrics)),
+            settings: ArcSwap::from_pointee(Settings::new(spec, &metrics, None)),
             metrics,
-            timeout: limits.timeout,
             startup,
         }))
     }
@@ -184,10 +203,16 @@ impl Pool {
         let begun = Instant::now();
         let metrics = &self.0.metrics;
         metrics.requests.inc();
-        let result = match &self.0.care {
+        let care = self.0.settings.load().care.clone();
+        let result = match care {
             None => self.ask(input).await,
             // Boxed, so that those who ask for nothing of it do not carry its size.
-            Some(care) => Box::pin(care.answer(input, &|input| Box::pin(self.ask(input)))).await,
+            Some(care) => {
+                Box::pin(
+                    async move { care.answer(input, &|input| Box::pin(self.ask(input))).await },
+                )
+                .await
+            }
         };
         metrics.duration.observe(begun.elapsed().as_secs_f64());
         if result.is_err() {
@@ -199,13 +224,14 @@ impl Pool {
     /// One try.
     async fn ask(&self, mut input: Input) -> Result<Value, NodeError> {
         let begun = Instant::now();
-        let own = self.0.timeout.map(|timeout| begun + timeout);
+        let timeout = self.timeout();
+        let own = timeout.map(|timeout| begun + timeout);
         if let Some(own) = own {
             let deadline = input.context.deadline.get_or_insert(own);
             *deadline = own.min(*deadline);
         }
         let answer = self.wait(Ticket::new(input, begun));
-        match (own, self.0.timeout) {
+        match (own, timeout) {
             (Some(own), Some(after)) => timeout_at(own, answer)
                 .await
                 .unwrap_or(Err(NodeError::Timeout { after })),
@@ -222,7 +248,8 @@ impl Pool {
             counts: &self.0.counts,
             answered: false,
         };
-        self.0.items.send(ticket).map_err(|_| gone())?;
+        let order = Order::Answer(ticket);
+        self.0.orders.send(order).map_err(|_| gone())?;
         let result = answer.await.map_err(|_| gone())?;
         leaving.answered = true;
         result
@@ -240,7 +267,7 @@ impl Pool {
 
     /// How long one item may take, waiting and a stream's end included, if the file says.
     pub fn timeout(&self) -> Option<Duration> {
-        self.0.timeout
+        self.0.settings.load().timeout
     }
 
     /// The node's series.

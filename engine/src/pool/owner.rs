@@ -4,7 +4,7 @@ mod show;
 mod work;
 
 use super::{
-    Counts,
+    Counts, Order,
     forecast::Service,
     gate::{Gate, Room},
     limits::Limits,
@@ -16,7 +16,7 @@ use super::{
     ticket::{ReplicaId, Report, Ticket},
 };
 use crate::{metrics::NodeMetrics, resilience::Fingerprint};
-use nodes::{BatchKey, Node, NodeError};
+use nodes::{BatchKey, Node, NodeError, Running};
 use schema::PoolSpec;
 use std::{
     collections::VecDeque,
@@ -47,6 +47,8 @@ const LOOK: Duration = Duration::from_secs(1);
 )]
 enum Event {
     Arrived(Ticket),
+    /// The file says something else of the pool.
+    Adjusted(Box<PoolSpec>),
     Reported(Report),
     /// A replica is ready, or could not be built.
     Built(Result<Arc<dyn Node>, NodeError>),
@@ -58,6 +60,8 @@ enum Event {
     Waited,
     /// It is time to think about the number of replicas, and how they are.
     Tick,
+    /// Its generation is over.
+    Retired,
     /// No handle is left.
     Unused,
     /// The time to finish is over.
@@ -89,13 +93,15 @@ pub(super) struct Owner {
     rate: Rate,
     service: Service,
     start: Instant,
-    arrivals: mpsc::UnboundedReceiver<Ticket>,
+    arrivals: mpsc::UnboundedReceiver<Order>,
     reported: mpsc::UnboundedReceiver<Report>,
     reports: mpsc::UnboundedSender<Report>,
     running: JoinSet<()>,
     /// When the batch that is being gathered goes off at the latest.
     wake: Option<Instant>,
-    /// Set when no handle is left: when to stop whatever still runs.
+    /// Whether no handle is left.
+    unused: bool,
+    /// When to stop whatever still runs; set when its generation is over or no handle is left.
     end: Option<Instant>,
     /// How many replicas the load asks for.
     desired: usize,
@@ -110,7 +116,7 @@ impl Owner {
         spec: PoolSpec,
         limits: Limits,
         metrics: Arc<NodeMetrics>,
-        arrivals: mpsc::UnboundedReceiver<Ticket>,
+        arrivals: mpsc::UnboundedReceiver<Order>,
         (counts, gate): (Arc<Counts>, Arc<Gate>),
     ) -> Self {
         let (reports, reported) = mpsc::unbounded_channel();
@@ -132,6 +138,7 @@ impl Owner {
             reports,
             running: JoinSet::new(),
             wake: None,
+            unused: false,
             end: None,
             desired: 0,
             counts,
@@ -154,7 +161,8 @@ impl Owner {
 
     fn is_done(&self) -> bool {
         let idle = || self.staff.ongoing() == 0 && self.waiting() == 0;
-        self.end.is_some_and(|end| end <= Instant::now() || idle())
+        let over = self.end.is_some_and(|end| end <= Instant::now());
+        over || (self.unused && idle())
     }
 
     /// Items that no replica holds.
@@ -173,8 +181,10 @@ impl Owner {
             biased;
             Some(report) = self.reported.recv() => Event::Reported(report),
             event = self.staff.next() => event.into(),
-            arrived = self.arrivals.recv(), if self.end.is_none() => match arrived {
-                Some(ticket) => Event::Arrived(ticket),
+            arrived = self.arrivals.recv(), if !self.unused => match arrived {
+                Some(Order::Answer(ticket)) => Event::Arrived(ticket),
+                Some(Order::Adjust(spec)) => Event::Adjusted(spec),
+                Some(Order::Retire) => Event::Retired,
                 None => Event::Unused,
             },
             () = at(self.tick), if self.tick.is_some() => Event::Tick,
@@ -186,12 +196,17 @@ impl Owner {
     fn apply(&mut self, event: Event, now: Duration) {
         match event {
             Event::Arrived(ticket) => self.admit(ticket, now),
+            Event::Adjusted(spec) => self.adjust(*spec),
             Event::Reported(report) => self.note(report, now),
             Event::Built(built) => self.receive(built, now),
             Event::Checked(replica, said) => self.staff.hear(replica, said, now),
             Event::Lost(replica, error) => self.staff.broke(replica, &error),
             Event::Tick => self.tick(now),
-            Event::Unused => self.end = Some(self.start + now + self.limits.grace),
+            Event::Retired => self.end_within_grace(now),
+            Event::Unused => {
+                self.unused = true;
+                self.end_within_grace(now);
+            }
             Event::Waited | Event::Over => {}
         }
         self.wind(now);
@@ -201,6 +216,34 @@ impl Owner {
         }
         self.dispatch(now);
         self.publish();
+    }
+
+    /// Goes by another spec from now on. What waits and what runs is left as it is, even where it is
+    /// more than the new limits would let in.
+    fn adjust(&mut self, spec: PoolSpec) {
+        self.scaler = Scaler::adjusted(self.scaler.take(), &spec.replicas);
+        self.spec = spec;
+        let node = self.staff.any();
+        let running = node.map_or(Running::OneBatch, Node::running);
+        self.limits = Limits::new(&self.spec, running);
+        if let Some(node) = node {
+            let limits = &self.limits;
+            self.queue.weigh(|ticket| limits.weigh(node, &ticket.input));
+        }
+        let replicas = &self.spec.replicas;
+        let (fewest, most) = (replicas.min.value as usize, replicas.max.value as usize);
+        self.desired = self.staff.wanted().clamp(fewest, most.max(fewest));
+        self.fill();
+        // There may be other reasons for the next one now.
+        self.tick = None;
+    }
+
+    /// Asks for the replicas that the load or the file wants. Where the machine has no room for
+    /// them yet, as beside a generation that is about to go, it is asked again at the next tick.
+    fn fill(&mut self) {
+        if let Err(error) = self.staff.want(self.desired) {
+            debug!(node = self.metrics.node, %error, "cannot scale up");
+        }
     }
 
     /// Takes in a replica. The first after none tells how its node runs, and what items cost.
@@ -223,7 +266,7 @@ impl Owner {
         let looks = period.map(|period| (period / 4).clamp(TICK, LOOK));
         let looked_after = self.spec.recycle.is_some() || self.staff.is_doubtful();
         let after = [
-            self.scaler.as_ref().map(|_| TICK),
+            (self.scaler.is_some() || self.staff.wanted() < self.desired).then_some(TICK),
             looks,
             looked_after.then_some(LOOK),
         ];
@@ -240,19 +283,22 @@ impl Owner {
         }
     }
 
+    fn end_within_grace(&mut self, now: Duration) {
+        let end = self.start + now + self.limits.grace;
+        self.end = Some(self.end.map_or(end, |before| before.min(end)));
+    }
+
     fn scale(&mut self, now: Duration) {
         let items = self.waiting() + self.gate.waiting() + self.staff.ongoing();
         let (wanted, working) = (self.staff.wanted(), self.staff.census().working);
         let Some(scaler) = &mut self.scaler else {
-            return;
+            return self.fill();
         };
         self.desired = scaler.tick(now, wanted, working, items);
-        let fits = self.staff.want(self.desired);
+        self.fill();
         let got = self.staff.wanted();
         if got != wanted {
             info!(node = self.metrics.node, from = wanted, to = got, "scaled");
-        } else if let Err(error) = fits {
-            debug!(node = self.metrics.node, %error, "cannot scale up");
         }
     }
 

@@ -25,6 +25,21 @@ impl Scaler {
         })
     }
 
+    /// The same for another spec: what was seen of the load still counts, where it is averaged over
+    /// as long a time.
+    pub(super) fn adjusted(before: Option<Self>, spec: &Replicas) -> Option<Self> {
+        let mut next = Self::new(spec)?;
+        if let Some(before) = before {
+            if before.spec.look_back == spec.look_back {
+                next.average = before.average;
+            }
+            if before.spec.policy == spec.policy {
+                next.memory = before.memory;
+            }
+        }
+        Some(next)
+    }
+
     /// How many replicas there should be, where `wanted` are wanted, `working` work, and `items`
     /// wait or run.
     pub(super) fn tick(

@@ -6,6 +6,7 @@ use nodes::{Arguments, Node, Running, TextSink, text_stream};
 use schema::{Batch, Spanned};
 use std::sync::Mutex;
 
+mod adjusted;
 mod failure;
 mod health;
 mod overload;
@@ -103,7 +104,7 @@ async fn started_on(
         build,
     });
     let metrics = Metrics::new().node("graph", "node");
-    Pool::start(&work(), spec, catalog, ledger, metrics).await
+    Pool::start(&work(), spec, catalog, &ledger.room(), metrics).await
 }
 
 /// A pool of scripted nodes and what its test holds of it.
@@ -457,7 +458,7 @@ async fn what_does_not_end_is_ended() {
     let stage = stage(&spec(9, Some(1)), Running::ManyItems, echo).await;
     let pool = stage.pool.clone();
     let waiting = Ticket::new(item(1), Instant::now());
-    pool.0.items.send(waiting.0).unwrap();
+    pool.0.orders.send(Order::Answer(waiting.0)).unwrap();
     settle().await;
     drop((pool, stage.pool));
     let begun = Instant::now();

@@ -8,6 +8,7 @@
 
 pub mod watch;
 
+use crate::load::Given;
 use arc_swap::ArcSwapOption;
 use graphs::plan::Counts;
 use schema::Sources;
@@ -21,12 +22,14 @@ use tokio::sync::{mpsc, oneshot};
 use watch::{Seen, Watch};
 
 /// What a supervisor can be told to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Load the file again.
     Reload,
     /// Go back to a generation; to the one before the current one if none is named.
     Rollback(Option<u64>),
+    /// Say what a reload to these texts would do, the main file first, and do nothing.
+    Plan(Vec<Given>),
 }
 
 /// An order and the way back.
@@ -47,6 +50,9 @@ pub struct Outcome {
     pub problems: Vec<String>,
     /// What happened to the nodes, in words; empty if nothing did.
     pub nodes: String,
+    /// What is done to every part, a line each; only where a plan was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plan: String,
     /// How long it took, in milliseconds.
     pub millis: u64,
 }
@@ -58,6 +64,7 @@ impl Outcome {
             generation,
             problems: Vec::new(),
             nodes: counts.map(|counts| counts.to_string()).unwrap_or_default(),
+            plan: String::new(),
             millis: 0,
         }
     }
@@ -68,6 +75,7 @@ impl Outcome {
             generation,
             problems,
             nodes: String::new(),
+            plan: String::new(),
             millis: 0,
         }
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::metrics::NodeMetrics;
 use futures::future::BoxFuture;
 use nodes::{Input, NodeError, StreamEnd, Value};
-use schema::{PoolSpec, Retry};
+use schema::{Breaker as BreakerSpec, Cache as CacheSpec, PoolSpec, Retry};
 use std::{
     hash::{BuildHasher as _, RandomState},
     pin::pin,
@@ -26,13 +26,13 @@ use tokio::time::{Instant, sleep};
 /// them, and a try costs much more than a box.
 pub type Ask<'f, 'a> = &'f (dyn Fn(Input) -> BoxFuture<'a, Result<Value, NodeError>> + Sync + 'f);
 
-/// The measures that a node's file asks for, with their state.
+/// The measures that a node's file asks for, each with what was asked and its state.
 #[derive(Debug)]
 pub struct Care {
-    cache: Option<Cache>,
-    hedge: Option<Hedge>,
-    retry: Option<(Retry, Mutex<Budget>)>,
-    breaker: Option<Arc<Mutex<Breaker>>>,
+    cache: Option<(CacheSpec, Arc<Cache>)>,
+    hedge: Option<(f64, Arc<Hedge>)>,
+    retry: Option<(Retry, Arc<Mutex<Budget>>)>,
+    breaker: Option<(BreakerSpec, Arc<Mutex<Breaker>>)>,
     timeout: Option<Duration>,
     start: Instant,
     metrics: Arc<NodeMetrics>,
@@ -45,24 +45,38 @@ struct Hedge {
 }
 
 impl Care {
-    /// The measures of a node; none if the file asks for none.
-    pub fn new(spec: &PoolSpec, metrics: Arc<NodeMetrics>) -> Option<Self> {
+    /// The measures of a node; none if the file asks for none. A measure that was there `before`
+    /// and is asked for in the same words goes on with what it remembers.
+    pub fn new(spec: &PoolSpec, metrics: Arc<NodeMetrics>, before: Option<&Self>) -> Option<Self> {
+        let cache = spec.cache.as_ref().map(|spec| &spec.value);
+        let hedge = spec.hedge.as_ref().map(|spec| &spec.value.percentile);
+        let retry = spec.retry.as_ref().map(|spec| &spec.value);
+        let breaker = spec.breaker.as_ref().map(|spec| &spec.value);
         let care = Self {
-            cache: spec.cache.as_ref().map(|cache| Cache::new(&cache.value)),
-            hedge: spec.hedge.as_ref().map(|hedge| Hedge {
-                usual: Mutex::new(Percentile::new(hedge.value.percentile)),
-                budget: Mutex::default(),
+            cache: kept(
+                cache,
+                before.and_then(|care| care.cache.as_ref()),
+                Cache::new,
+            ),
+            hedge: kept(
+                hedge,
+                before.and_then(|care| care.hedge.as_ref()),
+                Hedge::new,
+            ),
+            // A budget is one of traffic, whatever it is spent on.
+            retry: retry.map(|retry| {
+                let before = before.and_then(|care| care.retry.as_ref());
+                let budget = before.map(|(_, budget)| Arc::clone(budget));
+                (retry.clone(), budget.unwrap_or_default())
             }),
-            retry: spec
-                .retry
-                .as_ref()
-                .map(|retry| (retry.value.clone(), Mutex::default())),
-            breaker: spec
-                .breaker
-                .as_ref()
-                .map(|breaker| Arc::new(Mutex::new(Breaker::new(breaker.value.clone())))),
+            breaker: kept(
+                breaker,
+                before.and_then(|care| care.breaker.as_ref()),
+                |spec| Mutex::new(Breaker::new(spec.clone())),
+            ),
             timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
-            start: Instant::now(),
+            // What is kept counts time from here.
+            start: before.map_or_else(Instant::now, |care| care.start),
             metrics,
         };
         let any = care.cache.is_some()
@@ -77,7 +91,7 @@ impl Care {
     /// # Errors
     /// That of the last try, or [`NodeError::Unavailable`] if the breaker is open.
     pub async fn answer(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
-        let Some(cache) = &self.cache else {
+        let Some((_, cache)) = &self.cache else {
             return self.hedged(input, ask).await;
         };
         let hedged = async |input| self.hedged(input, ask).await;
@@ -91,7 +105,7 @@ impl Care {
 
     /// Sends an item a second time if it takes longer than usual; the first answer wins.
     async fn hedged(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
-        let Some(hedge) = &self.hedge else {
+        let Some((_, hedge)) = &self.hedge else {
             return self.retried(input, ask).await;
         };
         let begun = Instant::now();
@@ -170,7 +184,7 @@ impl Care {
 
     /// Leaves the node alone while the breaker is open.
     async fn guarded(&self, input: Input, ask: Ask<'_, '_>) -> Result<Value, NodeError> {
-        let Some(breaker) = &self.breaker else {
+        let Some((_, breaker)) = &self.breaker else {
             return ask(input).await;
         };
         if let Admission::Refused { retry_after } = lock(breaker).admit(self.start.elapsed()) {
@@ -217,6 +231,27 @@ fn ended(error: Option<&NodeError>) -> Ended {
             | NodeError::Lost { .. }
             | NodeError::Failed { .. },
         ) => Ended::Badly,
+    }
+}
+
+/// What was there before, if the same is asked for, or else something new.
+fn kept<S: Clone + PartialEq, T>(
+    spec: Option<&S>,
+    before: Option<&(S, Arc<T>)>,
+    new: impl FnOnce(&S) -> T,
+) -> Option<(S, Arc<T>)> {
+    let spec = spec?;
+    let before = before.filter(|(before, _)| before == spec);
+    let state = before.map(|(_, state)| Arc::clone(state));
+    Some((spec.clone(), state.unwrap_or_else(|| Arc::new(new(spec)))))
+}
+
+impl Hedge {
+    fn new(percentile: &f64) -> Self {
+        Self {
+            usual: Mutex::new(Percentile::new(*percentile)),
+            budget: Mutex::default(),
+        }
     }
 }
 

@@ -211,7 +211,8 @@ fn row(line: &str, columns: Columns) -> Result<(f64, f64), (String, &'static str
     let fields: Vec<_> = line.split(',').map(str::trim).collect();
     let wanted = if columns == Columns::Times { 1 } else { 2 };
     if fields.len() != wanted {
-        let message = format!("{} values instead of {wanted}", fields.len());
+        let s = if fields.len() == 1 { "" } else { "s" };
+        let message = format!("{} value{s} instead of {wanted}", fields.len());
         return Err((message, "write as many values as the first line names"));
     }
     let number = |text: &str| {

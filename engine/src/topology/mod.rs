@@ -11,11 +11,11 @@ use crate::{
     adapters::Shelves,
     execute::Prepared,
     metrics::{GraphMetrics, Metrics},
-    pool::{Ledger, Pool, PoolStatus},
+    pool::{Allowance, Ledger, Pool, PoolStatus},
 };
 use bytes::Bytes;
 use futures::future::join_all;
-use graphs::{Graph, NodeIx, Plan, Program, plan::GraphPlan};
+use graphs::{Graph, GraphNode, NodeIx, Plan, Program, plan::GraphPlan};
 use nodes::{Catalog, NodeError};
 use schema::WhenFull;
 use serde::Serialize;
@@ -28,6 +28,7 @@ pub struct Topology {
     program: Arc<Program>,
     graphs: Vec<Served>,
     routes: HashMap<String, usize>,
+    ledger: Ledger,
     adapters: Arc<Shelves>,
     openapi: Bytes,
 }
@@ -99,7 +100,8 @@ impl Topology {
     }
 
     /// Does what a plan says: takes over the pools of nodes that go on, starts all others at once,
-    /// and waits until they are ready. `before` runs on as it is.
+    /// and waits until they are ready. `before` runs on as it is; pools that go on are adjusted by
+    /// [`Topology::adjust_pools`], when nothing can fail any more.
     ///
     /// # Errors
     /// Every node that could not be started. What was started beside it is dropped, and ends.
@@ -120,12 +122,19 @@ impl Topology {
         catalog: &Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
-        let ledger = Ledger::new(crate::load::machine());
+        let (ledger, room) = match after {
+            None => {
+                let ledger = Ledger::new(crate::load::machine());
+                let room = ledger.room();
+                (ledger, room)
+            }
+            Some((plan, before)) => (before.ledger.clone(), before.room_for(plan)),
+        };
         let adapters = Arc::new(Shelves::new(&program, Arc::clone(catalog)));
         let graphs = program.graphs().iter().enumerate();
         let started = graphs.map(|(index, graph)| {
             let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
-            let means = (catalog, &ledger, &adapters);
+            let means = (catalog, &room, &adapters);
             Served::start(graph, kept.unwrap_or_default(), means, metrics)
         });
         let (mut graphs, mut errors) = (Vec::new(), Vec::new());
@@ -149,7 +158,51 @@ impl Topology {
             openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
             program,
             graphs,
+            ledger,
         })
+    }
+
+    /// What the pools of the next topology may count on: what is free, and what the pools take that
+    /// do not go on.
+    fn room_for(&self, plan: &Plan) -> Allowance {
+        let going = self.going(plan);
+        let going = going.map(|(pool, node)| (pool.status().target, &node.decl.pool.resources));
+        self.ledger.room_after(&going.collect::<Vec<_>>())
+    }
+
+    /// The pools that do not go on, and their nodes.
+    fn going<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (&'a Pool, &'a GraphNode)> {
+        let goes_on = |graph: usize, node: NodeIx| {
+            let mut plans = plan.graphs.iter().filter(|next| next.before == Some(graph));
+            plans.any(|next| next.nodes.iter().any(|next| next.before == Some(node)))
+        };
+        let graphs = self.graphs.iter().enumerate();
+        let nodes = graphs.flat_map(|(index, served)| {
+            let nodes = served.graph().nodes();
+            nodes.map(move |(ix, node)| (index, served, ix, node))
+        });
+        nodes.filter_map(move |(index, served, ix, node)| {
+            let pool = served.prepared.pool(ix)?;
+            (!goes_on(index, ix)).then_some((pool, node))
+        })
+    }
+
+    /// Gives what does not go on its `graceful-shutdown-timeout` to finish. To be called when the
+    /// next topology is published.
+    pub fn retire(&self, plan: &Plan) {
+        self.going(plan).for_each(|(pool, _)| pool.retire());
+    }
+
+    /// Has every pool go by what this program says of it; for pools that were taken over. To be
+    /// called when the topology is published.
+    pub fn adjust_pools(&self) {
+        for served in &self.graphs {
+            for (ix, node) in served.graph().nodes() {
+                if let Some(pool) = served.prepared.pool(ix) {
+                    pool.adjust(&node.decl.pool);
+                }
+            }
+        }
     }
 
     /// The pools that go on in a graph of the next topology.
@@ -230,7 +283,7 @@ impl Served {
     async fn start(
         graph: &Arc<Graph>,
         mut kept: HashMap<NodeIx, Pool>,
-        (catalog, ledger, adapters): (&Arc<dyn Catalog>, &Ledger, &Arc<Shelves>),
+        (catalog, room, adapters): (&Arc<dyn Catalog>, &Allowance, &Arc<Shelves>),
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
         let id = graph.id().as_str();
@@ -249,8 +302,7 @@ impl Served {
                 return Ok(kept);
             }
             let metrics = metrics.node(id, name);
-            let pool =
-                Pool::start(work, &node.decl.pool, Arc::clone(catalog), ledger, metrics).await;
+            let pool = Pool::start(work, &node.decl.pool, Arc::clone(catalog), room, metrics).await;
             pool.map(Some).map_err(|reason| error(name, reason))
         });
         let (mut ready, mut errors) = (Vec::new(), Vec::new());

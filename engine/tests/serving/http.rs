@@ -2,7 +2,7 @@
 
 use crate::kit::{Scripted, program};
 use engine::{
-    ingress::{Connections, Front, serve},
+    ingress::{Connections, Doorways, Front, serve},
     metrics::Metrics,
     topology::Topology,
 };
@@ -77,8 +77,7 @@ async fn serving(file: &str) -> Server {
     let task = tokio::spawn(async move {
         let stopped = async { stopped.await.unwrap_or_default() };
         serve(
-            listeners.0,
-            listeners.1,
+            Doorways::of(listeners.0, listeners.1),
             Arc::new(front),
             connections,
             stopped,

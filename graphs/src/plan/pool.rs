@@ -36,6 +36,10 @@ pub(super) fn compare(before: &PoolSpec, after: &PoolSpec) -> PoolChanges {
     found
         .answers
         .values("when-full", when_full, &after.when_full);
+    // Replicas note at their start what they are worn by.
+    found
+        .replicas
+        .optional("recycle", recycle.as_ref(), after.recycle.as_ref());
     let limits = &mut found.limits;
     of_batch(batch.as_ref(), after.batch.as_ref(), limits);
     of_replicas(replicas, &after.replicas, limits);
@@ -64,7 +68,6 @@ pub(super) fn compare(before: &PoolSpec, after: &PoolSpec) -> PoolChanges {
         graceful_shutdown_timeout,
         &after.graceful_shutdown_timeout,
     );
-    limits.optional("recycle", recycle.as_ref(), after.recycle.as_ref());
     found
 }
 

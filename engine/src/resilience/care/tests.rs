@@ -12,7 +12,7 @@ fn spanned<T>(value: T) -> Option<Spanned<T>> {
 
 fn care(spec: PoolSpec) -> Care {
     let metrics = Arc::new(Metrics::new().node("graph", "node"));
-    Care::new(&spec, metrics).unwrap()
+    Care::new(&spec, metrics, None).unwrap()
 }
 
 fn boxed<'a, F>(
@@ -49,7 +49,7 @@ fn down() -> NodeError {
 #[test]
 fn a_file_that_asks_for_nothing_gets_nothing() {
     let metrics = Arc::new(Metrics::new().node("graph", "node"));
-    assert!(Care::new(&PoolSpec::default(), metrics).is_none());
+    assert!(Care::new(&PoolSpec::default(), metrics, None).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,6 +343,6 @@ async fn a_cache_takes_no_more_than_it_may() {
     for n in 0..100 {
         care.answer(item(n), &ask).await.unwrap();
     }
-    let entries = care.cache.as_ref().unwrap().settled().await;
+    let entries = care.cache.as_ref().unwrap().1.settled().await;
     assert!((1..=9).contains(&entries), "{entries} entries");
 }
