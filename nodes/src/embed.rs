@@ -95,7 +95,7 @@ pub(crate) fn adapter(
 }
 
 /// The texts, and whether they came as a list.
-fn texts(value: &Value) -> Result<(Vec<&str>, bool), NodeError> {
+pub(crate) fn texts(value: &Value) -> Result<(Vec<&str>, bool), NodeError> {
     match value {
         Value::Text(text) => Ok((vec![text], false)),
         Value::List(list) => {

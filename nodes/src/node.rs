@@ -70,6 +70,8 @@ pub enum Running {
     OneBatch,
     /// One item after the other: a function that takes a single one.
     OneItem,
+    /// So many batches at the same time: calls of a service that takes many items in one call.
+    Batches(usize),
     /// Single items, as many at once as `max-ongoing-requests` allows: calls of services, and a
     /// decoder that puts its own batches together step by step.
     ManyItems,

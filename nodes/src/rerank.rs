@@ -59,22 +59,35 @@ struct Read {
 }
 
 impl Read {
-    fn order(mut self, scores: &[f32]) -> Result<Value, NodeError> {
-        for (document, score) in self.documents.iter_mut().zip(&scores[self.range]) {
-            if score.is_nan() {
-                let reason = format!(
-                    "the score of the document {:?} is not a number",
-                    document.id
-                );
-                return Err(NodeError::failed(reason));
-            }
-            document.score = f64::from(*score);
-        }
-        // Stable, so that equal scores keep the order of the search before.
-        self.documents.sort_by(|a, b| b.score.total_cmp(&a.score));
-        self.documents.truncate(self.keep);
-        Ok(Value::list(self.documents.into_iter().map(Value::Document)))
+    fn order(self, scores: &[f32]) -> Result<Value, NodeError> {
+        let scores: Vec<f64> = scores[self.range]
+            .iter()
+            .map(|score| f64::from(*score))
+            .collect();
+        order(self.documents, &scores, self.keep)
     }
+}
+
+/// The documents with their scores, best first, as many as are to be kept.
+pub(crate) fn order(
+    mut documents: Vec<Document>,
+    scores: &[f64],
+    keep: usize,
+) -> Result<Value, NodeError> {
+    for (document, score) in documents.iter_mut().zip(scores) {
+        if score.is_nan() {
+            let reason = format!(
+                "the score of the document {:?} is not a number",
+                document.id
+            );
+            return Err(NodeError::failed(reason));
+        }
+        document.score = *score;
+    }
+    // Stable, so that equal scores keep the order of the search before.
+    documents.sort_by(|a, b| b.score.total_cmp(&a.score));
+    documents.truncate(keep);
+    Ok(Value::list(documents.into_iter().map(Value::Document)))
 }
 
 impl Model for Rerank {
@@ -106,14 +119,14 @@ impl Model for Rerank {
     }
 }
 
-fn query(item: &Input) -> Result<&str, NodeError> {
+pub(crate) fn query(item: &Input) -> Result<&str, NodeError> {
     match item.arguments.get("query") {
         Value::Text(query) => Ok(query),
         other => Err(wrong("a query", other)),
     }
 }
 
-fn keep(item: &Input) -> Result<usize, NodeError> {
+pub(crate) fn keep(item: &Input) -> Result<usize, NodeError> {
     let keep = item.arguments.get("keep");
     if keep.is_none() {
         return Ok(usize::MAX);
@@ -125,7 +138,7 @@ fn keep(item: &Input) -> Result<usize, NodeError> {
         .map_err(|_| NodeError::invalid(format!("{number} documents cannot be kept")))
 }
 
-fn documents(item: &Input) -> Result<Vec<Document>, NodeError> {
+pub(crate) fn documents(item: &Input) -> Result<Vec<Document>, NodeError> {
     let documents = match item.arguments.get("documents") {
         Value::List(documents) => documents,
         other => return Err(wrong("a list of documents", other)),

@@ -25,6 +25,10 @@ pub enum FinishReason {
     Stop,
     /// `max-tokens` was reached.
     Length,
+    /// The model calls tools.
+    ToolCalls,
+    /// A service kept a part of the text back.
+    ContentFilter,
 }
 
 /// Makes a stream: pieces go into the sink and come out of every clone of the stream, each from
@@ -151,6 +155,11 @@ impl TextStream {
         }
     }
 
+    /// Where one can see how it ends without reading it.
+    pub fn end(&self) -> StreamEnd {
+        StreamEnd(Arc::clone(&self.shared))
+    }
+
     /// Keeps `guard` until the last reader that was cloned from this one is gone: a slot of a
     /// replica, say, which is taken as long as the text is being made.
     #[must_use]
@@ -158,6 +167,17 @@ impl TextStream {
         let before = self.guard.take();
         self.guard = Some(Arc::new((before, guard)));
         self
+    }
+}
+
+/// Sees how a text ended, and keeps nobody from giving it up.
+#[derive(Clone)]
+pub struct StreamEnd(Arc<Shared>);
+
+impl StreamEnd {
+    /// How it ended; none as long as it has not.
+    pub fn get(&self) -> Option<Result<Finish, NodeError>> {
+        self.0.lock().end.clone()
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Limits {
     pub(super) batch: BatchLimits,
     /// Whether a replica takes its next batch only when the last one is done.
     pub(super) one_at_a_time: bool,
+    /// Batches that one replica runs at once.
+    pub(super) batches: usize,
     /// How long one item may take, waiting included.
     pub(super) timeout: Option<Duration>,
     /// How often a replica must show that it is well, if the file says.
@@ -44,14 +46,15 @@ impl Limits {
         let batch = spec.batch.as_ref().unwrap_or(&default);
         let size = (batch.max_size.value as usize).max(1);
         let ongoing = given(&spec.max_ongoing_requests);
-        let one_at_a_time = running != Running::ManyItems;
-        let (ongoing, size) = match running {
-            Running::OneBatch => {
-                let size = ongoing.map_or(size, |ongoing| size.min(ongoing.max(1)));
-                (size, size)
+        let bounded = ongoing.map_or(size, |ongoing| size.min(ongoing.max(1)));
+        let (ongoing, size, batches) = match running {
+            Running::OneBatch => (bounded, bounded, 1),
+            Running::OneItem => (1, 1, 1),
+            Running::Batches(batches) => {
+                let all = bounded.saturating_mul(batches);
+                (ongoing.unwrap_or(all).max(1), bounded, batches.max(1))
             }
-            Running::OneItem => (1, 1),
-            Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1),
+            Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1, usize::MAX),
         };
         Self {
             queued: given(&spec.max_queued_requests).unwrap_or(QUEUED),
@@ -59,20 +62,36 @@ impl Limits {
             batch: BatchLimits {
                 size,
                 cost: batch.max_cost.as_ref().map_or(u64::MAX, |cost| cost.value),
-                wait: if one_at_a_time {
-                    batch.max_wait
-                } else {
-                    Duration::ZERO
+                wait: match running {
+                    Running::ManyItems => Duration::ZERO,
+                    Running::OneBatch | Running::OneItem | Running::Batches(_) => batch.max_wait,
                 },
                 patience: PATIENCE,
             },
-            one_at_a_time,
+            one_at_a_time: matches!(running, Running::OneBatch | Running::OneItem),
+            batches,
             timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
             health_check_period: spec.health_check_period.as_ref().map(|period| period.value),
             grace: spec
                 .graceful_shutdown_timeout
                 .as_ref()
                 .map_or(GRACE, |grace| grace.value),
+        }
+    }
+
+    /// Whether a replica that runs so many batches, and holds so many items, may take another.
+    pub(super) fn has_room(&self, batches: usize, ongoing: usize) -> bool {
+        match self.one_at_a_time {
+            true => ongoing == 0,
+            false => batches < self.batches && ongoing < self.ongoing,
+        }
+    }
+
+    /// The bounds of the next batch of a replica that holds so many items.
+    pub(super) fn next_batch(&self, ongoing: usize) -> BatchLimits {
+        BatchLimits {
+            size: self.batch.size.min(self.ongoing.saturating_sub(ongoing)),
+            ..self.batch
         }
     }
 

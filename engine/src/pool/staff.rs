@@ -242,9 +242,9 @@ impl Staff {
 
     /// The replica with the fewest items, if it may take another; one that may be stuck comes last.
     pub(super) fn free(&mut self, limits: &Limits) -> Option<&mut Replica> {
-        let room = |replica: &Replica| match limits.one_at_a_time {
-            true => replica.ongoing == 0,
-            false => !replica.alone && replica.ongoing < limits.ongoing,
+        let room = |replica: &Replica| {
+            let joins = limits.one_at_a_time || !replica.alone;
+            joins && limits.has_room(replica.runs, replica.ongoing)
         };
         let working = self.replicas.iter_mut().filter(|replica| replica.works());
         working

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::metrics::NodeMetrics;
 use futures::future::BoxFuture;
-use nodes::{Input, NodeError, Value};
+use nodes::{Input, NodeError, StreamEnd, Value};
 use schema::{PoolSpec, Retry};
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -32,7 +32,8 @@ pub struct Care {
     cache: Option<Cache>,
     hedge: Option<Hedge>,
     retry: Option<(Retry, Mutex<Budget>)>,
-    breaker: Option<Mutex<Breaker>>,
+    breaker: Option<Arc<Mutex<Breaker>>>,
+    timeout: Option<Duration>,
     start: Instant,
     metrics: Arc<NodeMetrics>,
 }
@@ -59,7 +60,8 @@ impl Care {
             breaker: spec
                 .breaker
                 .as_ref()
-                .map(|breaker| Mutex::new(Breaker::new(breaker.value.clone()))),
+                .map(|breaker| Arc::new(Mutex::new(Breaker::new(breaker.value.clone())))),
+            timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
             start: Instant::now(),
             metrics,
         };
@@ -180,37 +182,65 @@ impl Care {
                 retry_after: Some(retry_after),
             });
         }
+        let own = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = [own, input.context.deadline].into_iter().flatten().min();
         let mut trial = Trial {
-            breaker,
+            breaker: Arc::clone(breaker),
             start: self.start,
             ended: Ended::Unknown,
+            stream: None,
         };
         let answer = ask(input).await;
-        trial.ended = match &answer {
-            Ok(_) | Err(NodeError::Invalid { .. } | NodeError::NotFound { .. }) => Ended::Well,
-            // It says how much is asked, not how the node is.
-            Err(NodeError::Full { .. }) => Ended::Unknown,
-            Err(
-                NodeError::Unavailable { .. }
-                | NodeError::Timeout { .. }
-                | NodeError::Lost { .. }
-                | NodeError::Failed { .. },
-            ) => Ended::Badly,
+        trial.ended = ended(answer.as_ref().err());
+        let Ok(Value::Stream(text)) = answer else {
+            return answer;
         };
-        answer
+        if lock(breaker).is_open() {
+            // That the text has begun is enough to let others through, which would wait long for its
+            // end.
+            lock(breaker).record(self.start.elapsed(), Ended::Well);
+        }
+        trial.stream = Some((text.end(), deadline));
+        Ok(Value::Stream(text.hold(trial)))
     }
 }
 
-/// An item that a breaker let through; tells it how it ended, also if the caller leaves.
-struct Trial<'a> {
-    breaker: &'a Mutex<Breaker>,
-    start: Instant,
-    ended: Ended,
+/// What an answer tells of the node's health.
+fn ended(error: Option<&NodeError>) -> Ended {
+    match error {
+        None | Some(NodeError::Invalid { .. } | NodeError::NotFound { .. }) => Ended::Well,
+        // It says how much is asked, not how the node is.
+        Some(NodeError::Full { .. }) => Ended::Unknown,
+        Some(
+            NodeError::Unavailable { .. }
+            | NodeError::Timeout { .. }
+            | NodeError::Lost { .. }
+            | NodeError::Failed { .. },
+        ) => Ended::Badly,
+    }
 }
 
-impl Drop for Trial<'_> {
+/// An item that a breaker let through; tells it how it ended, also if the caller leaves. A text keeps
+/// it until it has been read.
+struct Trial {
+    breaker: Arc<Mutex<Breaker>>,
+    start: Instant,
+    ended: Ended,
+    /// Where the end of its text shows, and when it should have come.
+    stream: Option<(StreamEnd, Option<Instant>)>,
+}
+
+impl Drop for Trial {
     fn drop(&mut self) {
-        lock(self.breaker).record(self.start.elapsed(), self.ended);
+        if let Some((end, deadline)) = &self.stream {
+            let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            self.ended = match end.get() {
+                Some(end) => ended(end.err().as_ref()),
+                None if late => Ended::Badly,
+                None => Ended::Unknown,
+            };
+        }
+        lock(&self.breaker).record(self.start.elapsed(), self.ended);
     }
 }
 

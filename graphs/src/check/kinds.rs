@@ -30,7 +30,7 @@ pub(super) fn takes(port: &Port<'_>, work: &Work, world: &World<'_>) -> Takes {
         declared: None,
     };
     match (work, port.name) {
-        (_, "adapter") => takes.required = false,
+        (_, "adapter" | "extra") => takes.required = false,
         (Work::Embed(_), "text") => {
             takes.types = vec![Type::Text, Type::list(Type::Text)];
             takes.required = true;
@@ -60,7 +60,7 @@ pub(super) fn takes(port: &Port<'_>, work: &Work, world: &World<'_>) -> Takes {
         | (Work::Rerank(_), "keep")
         | (
             Work::Generate(_),
-            "top-k" | "top-p" | "min-p" | "repetition-penalty" | "seed" | "stop",
+            "top-k" | "top-p" | "min-p" | "repetition-penalty" | "seed" | "stop" | "tools",
         ) => takes.required = false,
         _ => {}
     }
@@ -129,6 +129,13 @@ pub(super) fn check_work(decl: &NodeDecl, world: &World<'_>, problems: &mut Prob
         Work::Switch(switch) => check_cases(switch, problems),
         Work::Python(python) => check_python(python, world, problems),
         Work::Http(http) => check_http(http, problems),
+        Work::Generate(generate) if generate.backend.model().is_some() => {
+            if let Some(tools) = &generate.tools {
+                let message = "a model in this process calls no tools";
+                let problem = Diagnostic::error(codes::UNREACHABLE, message, tools.span());
+                problems.push(problem.help("remove `tools`, or write an `endpoint` for the model"));
+            }
+        }
         _ => {}
     }
 }

@@ -3,7 +3,7 @@
 //! compiled here.
 
 use super::answer::Answer;
-use crate::{NodeError, Value};
+use crate::{Map, NodeError, Value};
 use minijinja::{
     AutoEscape, Environment, Error, Expression, UndefinedBehavior, value::Value as Shown,
 };
@@ -56,31 +56,18 @@ impl Result {
     }
 
     pub(super) fn of(&self, answer: Answer) -> std::result::Result<Value, NodeError> {
-        if let Result::Body = self {
-            return Ok(answer.body);
-        }
-        let shown = Shown::from_iter([
-            ("status", Shown::from(answer.status)),
-            (
-                "headers",
-                Value::Map(Arc::new(answer.headers)).to_template(),
-            ),
-            ("body", answer.body.to_template()),
-        ]);
         match self {
             Result::Body => Ok(answer.body),
             Result::Constant(value) => Ok(value.clone()),
             Result::Native(expression) => {
-                let value = expression
-                    .eval(shown)
-                    .and_then(|shown| Value::from_template(&shown));
+                let value = expression.eval(shown(answer));
+                let value = value.and_then(|value| Value::from_template(&value));
                 value.map_err(failed)
             }
             Result::Text(environment) => {
                 let template = environment.get_template(NAME);
-                let text = template
-                    .and_then(|template| template.render(shown))
-                    .map_err(failed)?;
+                let text = template.and_then(|template| template.render(shown(answer)));
+                let text = text.map_err(failed)?;
                 match text.len() <= MOST {
                     true => Ok(Value::text(text)),
                     false => Err(NodeError::failed("`result` is too long")),
@@ -88,6 +75,17 @@ impl Result {
             }
         }
     }
+}
+
+/// A response as templates see it.
+fn shown(answer: Answer) -> Shown {
+    let names = [
+        ("status", Value::Integer(answer.status.into())),
+        ("headers", Value::Map(Arc::new(answer.headers))),
+        ("body", answer.body),
+    ];
+    let names: Map = names.map(|(name, value)| (name.into(), value)).into();
+    Value::Map(Arc::new(names)).to_template()
 }
 
 fn environment() -> Environment<'static> {

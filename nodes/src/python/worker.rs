@@ -26,7 +26,7 @@ use tokio::{
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long after its deadline a coroutine may take to give up.
-const GIVING_UP: Duration = Duration::from_secs(1);
+const GIVING_UP: Duration = Duration::from_secs(2);
 
 /// How long a process may take to end after its socket did.
 const LAST_BREATH: Duration = Duration::from_secs(5);

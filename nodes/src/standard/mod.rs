@@ -9,9 +9,10 @@ mod model;
 pub use model::{ModelSummary, local_adapters, local_dimensions};
 
 use crate::{
-    Catalog, Embed, Generate, Http, Input, Node, NodeError, OnThread, Order, Python, Rerank,
+    Catalog, Embed, Generate, Http, Infer, Input, Node, NodeError, OnThread, Order, Python, Rerank,
     Search, Split,
     compute::ComputePool,
+    endpoint::{RemoteEmbed, RemoteGenerate, RemoteRerank},
     generate::GenerateOptions,
     index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
     model::Sequence,
@@ -242,6 +243,9 @@ impl StandardCatalog {
     }
 
     async fn node(&self, order: Order<'_>) -> Result<Arc<dyn Node>, NodeError> {
+        if let Some(remote) = remote(order.work) {
+            return remote;
+        }
         let threads = (order.resources.cpu.ceil() as usize).max(1);
         match order.work {
             Work::Embed(work) => {
@@ -277,6 +281,7 @@ impl StandardCatalog {
                 let python = Python::start(work, order, &self.base_dir, &self.environments);
                 Ok(Arc::new(python.await?))
             }
+            Work::Infer(work) => Ok(Arc::new(Infer::connect(work).await?)),
             other => Err(NodeError::failed(format!(
                 "{} nodes are not built yet",
                 other.kind().name()
@@ -287,7 +292,7 @@ impl StandardCatalog {
     fn local(&self, backend: &Backend) -> Result<Arc<Declared>, NodeError> {
         match backend {
             Backend::Local(local) => self.model(local.model.as_str()),
-            Backend::Remote(_) => Err(NodeError::failed("endpoints are not built yet")),
+            Backend::Remote(_) => Err(NodeError::failed("this node has no model")),
         }
     }
 }
@@ -306,16 +311,35 @@ impl Catalog for StandardCatalog {
     }
 }
 
+/// The node of a work that a service does; none for other works. Whether the service is there shows
+/// when it is asked: a file can be loaded without it.
+fn remote(work: &Work) -> Option<Result<Arc<dyn Node>, NodeError>> {
+    let backend = match work {
+        Work::Embed(work) => &work.backend,
+        Work::Rerank(work) => &work.backend,
+        Work::Generate(work) => &work.backend,
+        _ => return None,
+    };
+    let Backend::Remote(spec) = backend else {
+        return None;
+    };
+    Some(match work {
+        Work::Embed(_) => RemoteEmbed::new(spec).map(|node| Arc::new(node) as Arc<dyn Node>),
+        Work::Rerank(_) => RemoteRerank::new(spec).map(|node| Arc::new(node) as Arc<dyn Node>),
+        _ => RemoteGenerate::new(spec).map(|node| Arc::new(node) as Arc<dyn Node>),
+    })
+}
+
 /// Lets a model run once before requests come, so that none of them pays for first touches of
 /// memory.
 async fn warm(work: &Work, node: Arc<dyn Node>) -> Result<(), NodeError> {
     let Work::Embed(work) = work else {
         return Ok(());
     };
-    if let Backend::Local(local) = &work.backend
-        && local.adapter.is_some()
-    {
-        return Ok(());
+    match &work.backend {
+        Backend::Local(local) if local.adapter.is_none() => {}
+        // A service may not be there yet, and which adapters there are is for requests to say.
+        Backend::Local(_) | Backend::Remote(_) => return Ok(()),
     }
     let sample = Input {
         arguments: [("text", crate::Value::text("warm"))].into_iter().collect(),

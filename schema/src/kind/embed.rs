@@ -1,6 +1,6 @@
 //! `embed`: text to vector.
 
-use super::{Backend, Port};
+use super::{Backend, Port, Protocol};
 use crate::{Argument, Type, decode::block};
 
 block! {
@@ -9,7 +9,7 @@ block! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct Embed {
         /// Where it computes.
-        pub backend: Backend = then(Backend::read),
+        pub backend: Backend = then(|f| Backend::read(f, &[Protocol::OpenAi, Protocol::Tei])),
         /// The text, or a list of texts.
         pub text: Argument = option("text").required(),
     }

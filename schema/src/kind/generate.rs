@@ -1,6 +1,6 @@
 //! `generate`: prompt to text.
 
-use super::{Backend, Port};
+use super::{Backend, Port, Protocol};
 use crate::{
     Argument, Literal, Type,
     decode::{Fields, block},
@@ -14,13 +14,16 @@ block! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct Generate {
         /// Where it computes.
-        pub backend: Backend = then(Backend::read),
+        pub backend: Backend = then(|f| Backend::read(f, &[Protocol::OpenAi])),
         /// The prompt as it is given to the model.
         pub prompt: Option<Argument> = option("prompt").optional(),
         /// Chat messages in the file, put through the model's chat template.
         pub messages: Vec<ChatMessage> = blocks_of(&ChatMessage::ROLES, ChatMessage::read),
         /// A list of `{role, content}` maps, put through the model's chat template.
         pub chat: Option<Argument> = option("chat").optional(),
+        /// Tools that the model may call, as OpenAI's API describes them: a list of maps. It goes
+        /// to the endpoint; if the model calls tools, the text is the JSON of its calls.
+        pub tools: Option<Argument> = option("tools").optional(),
         /// Most tokens to generate.
         pub max_tokens: Argument = option("max-tokens")
             .within(1.0, f64::INFINITY)
@@ -82,6 +85,9 @@ impl Generate {
         }
         if let Some(chat) = &self.chat {
             ports.push(Port::new("chat", Type::list(Type::Map), chat));
+        }
+        if let Some(tools) = &self.tools {
+            ports.push(Port::new("tools", Type::list(Type::Map), tools));
         }
         ports.push(Port::new("max-tokens", Type::Integer, &self.max_tokens));
         ports.push(Port::new("temperature", Type::Number, &self.temperature));

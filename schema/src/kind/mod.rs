@@ -1,6 +1,7 @@
 //! The kinds of node: one file each, which states its options, arguments, defaults and result once.
 
 mod embed;
+mod endpoint;
 mod generate;
 mod http;
 mod infer;
@@ -13,6 +14,7 @@ mod switch;
 mod template;
 
 pub use embed::Embed;
+pub use endpoint::{Endpoint, Protocol};
 pub use generate::{ChatMessage, Generate};
 pub use http::{Header, HeaderValue, Http, Query};
 pub use infer::Infer;
@@ -25,7 +27,7 @@ pub use switch::{Case, Switch};
 pub use template::Template;
 
 use crate::{
-    Argument, Name, Spanned, Text, Type,
+    Argument, Name, Spanned, Type,
     decode::{Fields, block},
 };
 
@@ -158,19 +160,6 @@ block! {
     }
 }
 
-block! {
-    /// A remote service that stands in for a local model.
-    #[derive(Debug, Clone, PartialEq)]
-    pub struct Endpoint {
-        /// Its addresses; load is spread over them.
-        pub urls: Vec<Spanned<Text>> = argument("url").many_required(),
-        /// The model's name there.
-        pub model: Option<Text> = option("model").optional(),
-        /// Its API key.
-        pub api_key: Option<Text> = option("api-key").optional(),
-    }
-}
-
 /// Where `embed`, `rerank` and `generate` compute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Backend {
@@ -181,15 +170,19 @@ pub enum Backend {
 }
 
 impl Backend {
-    fn read(f: &mut Fields) -> Self {
+    /// Reads where a node computes that can speak one of `protocols` with a service.
+    fn read(f: &mut Fields, protocols: &[Protocol]) -> Self {
         f.exactly_one(&[&["model"], &["endpoint"]]);
         let head = f.head();
         let local = f
             .doc("It computes in this process, with this model.")
             .block("model", ModelUse::fields);
-        let remote = f
+        let remote: Option<Spanned<Endpoint>> = f
             .doc("It computes on a service.")
             .block("endpoint", Endpoint::fields);
+        if let Some(remote) = &remote {
+            remote.check(protocols, f);
+        }
         match (local, remote) {
             (None, Some(remote)) => Backend::Remote(remote),
             (local, _) => Backend::Local(local.unwrap_or(ModelUse {
@@ -199,14 +192,17 @@ impl Backend {
         }
     }
 
-    fn ports(&self) -> Option<Port<'_>> {
-        match self {
-            Backend::Local(ModelUse {
-                adapter: Some(adapter),
-                ..
-            }) => Some(Port::new("adapter", Type::Text, adapter)),
-            _ => None,
-        }
+    fn ports(&self) -> Vec<Port<'_>> {
+        let (adapter, extra) = match self {
+            Backend::Local(local) => (&local.adapter, &None),
+            Backend::Remote(remote) => (&remote.adapter, &remote.extra),
+        };
+        let adapter = adapter.iter();
+        let adapter = adapter.map(|adapter| Port::new("adapter", Type::Text, adapter));
+        let extra = extra.iter();
+        adapter
+            .chain(extra.map(|extra| Port::new("extra", Type::Map, extra)))
+            .collect()
     }
 
     /// The local model and the adapter over it, if there is one.

@@ -1,6 +1,6 @@
 //! `rerank`: documents to better ordered documents.
 
-use super::{Backend, Port};
+use super::{Backend, Port, Protocol};
 use crate::{Argument, Type, decode::block};
 
 block! {
@@ -9,7 +9,7 @@ block! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct Rerank {
         /// Where it computes.
-        pub backend: Backend = then(Backend::read),
+        pub backend: Backend = then(|f| Backend::read(f, &[Protocol::Cohere, Protocol::Tei])),
         /// The query.
         pub query: Argument = option("query").required(),
         /// The documents, or a list of texts.

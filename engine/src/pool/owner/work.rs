@@ -149,7 +149,7 @@ impl Owner {
         };
         self.queue.next(&Occasion {
             now,
-            limits: self.limits.batch,
+            limits: self.limits.next_batch(replica.ongoing),
             idle,
             is_resident: &is_resident,
             is_abandoned: &Ticket::is_abandoned,

@@ -229,6 +229,38 @@ async fn an_error_wins_only_if_both_fail() {
     assert!(matches!(answer, Value::Boolean(true)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_text_that_breaks_off_counts_as_a_failure() {
+    let care = care(breaker(PoolSpec::default()));
+    let broken = &std::sync::atomic::AtomicBool::new(true);
+    let ask = boxed(move |_| async move {
+        let (sink, stream) = nodes::text_stream();
+        sink.push("a");
+        sink.end(match broken.load(SeqCst) {
+            true => Err(down()),
+            false => Ok(nodes::Finish {
+                reason: nodes::FinishReason::Stop,
+                prompt_tokens: 1,
+                completion_tokens: 1,
+            }),
+        });
+        Ok(Value::Stream(stream))
+    });
+    let read = async |n| match care.answer(item(n), &ask).await? {
+        Value::Stream(text) => text.collect().await.map(|(text, _)| text),
+        other => panic!("{other:?}"),
+    };
+    for n in 0..4 {
+        assert!(read(n).await.is_err());
+    }
+    let refused = care.answer(item(5), &ask).await.unwrap_err();
+    assert!(refused.to_string().contains("left alone"), "{refused}");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    broken.store(false, SeqCst);
+    assert_eq!(read(6).await.unwrap(), "a");
+    assert_eq!(read(7).await.unwrap(), "a");
+}
+
 fn cache(ttl: Duration, bytes: u64) -> PoolSpec {
     PoolSpec {
         cache: spanned(CacheSpec {

@@ -1,0 +1,305 @@
+//! `embed`, `rerank` and `generate` on services: vLLM, SGLang, TensorRT-LLM, Ollama, llama.cpp, Text
+//! Embeddings Inference, and whatever else speaks OpenAI's, Cohere's or TEI's protocol.
+//!
+//! A node has one or several endpoints. A call goes to the one with less load of two that are drawn;
+//! one that fails in a way that is not the item's fault goes on to another, and an endpoint that fails
+//! several times in a row is left alone, asked after a pause whether it is there, and taken back.
+//! Retries, breakers and fallbacks are the engine's affair, around the node.
+
+mod balance;
+mod completion;
+mod embed;
+mod events;
+mod failure;
+mod generate;
+mod rerank;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use embed::RemoteEmbed;
+pub use generate::RemoteGenerate;
+pub use rerank::RemoteRerank;
+
+use crate::{Map, NodeError, Value};
+use balance::{Balance, Change, Ended};
+pub(crate) use failure::Failure;
+use schema::{Text, kind::Protocol};
+use smallvec::SmallVec;
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher as _,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info, warn};
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a service may be silent where neither node nor request has a timeout.
+const SILENCE: Duration = Duration::from_secs(300);
+/// How long an endpoint may take to say that it is there again.
+const PROBE: Duration = Duration::from_secs(2);
+/// Further endpoints that one call tries. More would multiply the load where all are in trouble.
+const ELSEWHERE: usize = 3;
+
+/// The endpoints of a node.
+#[derive(Clone)]
+pub(crate) struct Endpoints(Arc<Shared>);
+
+pub(crate) struct Shared {
+    sites: Vec<Site>,
+    model: Option<String>,
+    key: Option<Text>,
+    protocol: Protocol,
+    client: reqwest::Client,
+    balance: Mutex<Balance>,
+    start: Instant,
+    chance: RandomState,
+    calls: AtomicU64,
+}
+
+struct Site {
+    /// What errors and logs call it: no path, no user and no key.
+    name: String,
+    /// What paths are added to.
+    base: String,
+}
+
+impl Endpoints {
+    /// The endpoints as declared; nothing is connected yet.
+    ///
+    /// # Errors
+    /// An address that is none, or a key that cannot be sent.
+    pub(crate) fn new(
+        spec: &schema::kind::Endpoint,
+        protocol: Protocol,
+    ) -> Result<Self, NodeError> {
+        let client = crate::http_client()
+            .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            // Without this, small requests wait for the acknowledgement of the one before.
+            .tcp_nodelay(true)
+            // A key must not follow where an answer points.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| NodeError::because("failed to make an HTTP client", error))?;
+        Self::with_client(spec, protocol, client)
+    }
+
+    fn with_client(
+        spec: &schema::kind::Endpoint,
+        protocol: Protocol,
+        client: reqwest::Client,
+    ) -> Result<Self, NodeError> {
+        let sites = spec.urls.iter().map(|url| Site::new(&url.value, protocol));
+        let sites: Vec<_> = sites.collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Shared {
+            balance: Mutex::new(Balance::new(sites.len())),
+            sites,
+            model: spec.model.as_ref().map(|model| model.expose().to_owned()),
+            key: spec.api_key.clone(),
+            protocol,
+            client,
+            start: Instant::now(),
+            chance: RandomState::new(),
+            calls: AtomicU64::new(0),
+        })))
+    }
+
+    /// Has `attempt` answered by an endpoint, and by others if it fails there and may do better
+    /// elsewhere. What it used is given with the answer, for as long as the answer goes on.
+    ///
+    /// # Errors
+    /// That of the last endpoint that was tried, or that `deadline` has passed.
+    pub(crate) async fn call<T, F>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl Fn(Target) -> F,
+    ) -> Result<(T, Use), NodeError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let begun = Instant::now();
+        let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut last = NodeError::failed("there is no endpoint");
+        while tried.len() <= ELSEWHERE {
+            let Some(mut used) = self.begin(&tried, deadline) else {
+                break;
+            };
+            tried.push(used.target.index);
+            let answer = attempt(used.target.clone());
+            let answer = match deadline {
+                None => answer.await,
+                Some(deadline) => timeout_at(deadline, answer)
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::late(deadline.duration_since(begun)))),
+            };
+            let failure = match answer {
+                Ok(answer) => {
+                    used.note(Ended::Well);
+                    return Ok((answer, used));
+                }
+                Err(failure) => failure,
+            };
+            used.note(failure.ended);
+            last = failure.error;
+            if !failure.elsewhere {
+                break;
+            }
+            debug!(endpoint = used.target.name(), error = %last, "a call failed");
+        }
+        Err(last)
+    }
+
+    fn begin(&self, tried: &[usize], deadline: Option<Instant>) -> Option<Use> {
+        let shared = &self.0;
+        let now = shared.start.elapsed();
+        let chance = shared.chance.hash_one(shared.calls.fetch_add(1, Relaxed));
+        let (chosen, due) = {
+            let mut balance = shared.balance();
+            (balance.choose(now, tried, chance), balance.due(now))
+        };
+        if let Some(index) = due {
+            tokio::spawn(self.target(index).probe());
+        }
+        Some(Use {
+            target: self.target(chosen?),
+            begun: Instant::now(),
+            deadline,
+            noted: false,
+        })
+    }
+
+    fn target(&self, index: usize) -> Target {
+        Target {
+            shared: Arc::clone(&self.0),
+            index,
+        }
+    }
+
+    /// The model that a request names: the adapter if it has one, as vLLM takes it.
+    fn named<'a>(&'a self, adapter: Option<&'a str>) -> Option<(&'static str, &'a str)> {
+        let adapter = adapter.map(|name| ("adapter", name));
+        adapter.or(self.0.model.as_deref().map(|name| ("model", name)))
+    }
+}
+
+impl Shared {
+    fn balance(&self) -> MutexGuard<'_, Balance> {
+        // Held for a few instructions, none of which leaves half a change behind.
+        self.balance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Site {
+    fn new(url: &Text, protocol: Protocol) -> Result<Self, NodeError> {
+        let parsed = reqwest::Url::parse(url.expose());
+        let parsed =
+            parsed.map_err(|error| NodeError::failed(format!("{url} is no address: {error}")))?;
+        let base = parsed.as_str().trim_end_matches('/').to_owned();
+        let bare = parsed.path() == "/";
+        Ok(Self {
+            name: match url.is_secret() {
+                true => "the endpoint".to_owned(),
+                false => parsed.origin().ascii_serialization(),
+            },
+            base: match protocol {
+                Protocol::OpenAi | Protocol::Cohere if bare => base + "/v1",
+                _ => base,
+            },
+        })
+    }
+}
+
+/// An endpoint that a call was sent to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Target {
+    fn site(&self) -> &Site {
+        &self.shared.sites[self.index]
+    }
+
+    /// What errors and logs call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.site().name
+    }
+
+    /// Finds out whether the endpoint is there again. Any answer but a server's error will do: that of
+    /// a path that it does not have as well.
+    async fn probe(self) {
+        let path = match self.shared.protocol {
+            Protocol::OpenAi | Protocol::Cohere => "/models",
+            Protocol::Tei => "/health",
+        };
+        let answer = self.request(reqwest::Method::GET, path).timeout(PROBE);
+        let answer = answer.send().await;
+        let there = answer.is_ok_and(|answer| !answer.status().is_server_error());
+        let now = self.shared.start.elapsed();
+        self.shared.balance().probed(now, self.index, there);
+        if there {
+            info!(endpoint = self.name(), "the endpoint is there again");
+        }
+    }
+}
+
+/// A call that is under way at an endpoint.
+pub(crate) struct Use {
+    target: Target,
+    begun: Instant,
+    deadline: Option<Instant>,
+    noted: bool,
+}
+
+impl Use {
+    /// Notes how it ended, or for a stream how it began and then ended.
+    fn note(&mut self, ended: Ended) {
+        self.noted = true;
+        let (shared, took) = (&self.target.shared, self.begun.elapsed());
+        let now = shared.start.elapsed();
+        let change = shared.balance().ended(now, self.target.index, took, ended);
+        if let Change::Out(pause) = change {
+            let endpoint = self.target.name();
+            warn!(endpoint, ?pause, "the endpoint is left alone for a while");
+        }
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let late = |deadline: Instant| deadline <= Instant::now();
+        if !self.noted && self.deadline.is_some_and(late) {
+            self.note(Ended::Badly);
+        }
+        self.target.shared.balance().left(self.target.index);
+    }
+}
+
+/// Puts further fields into a request's body; one that is none is left out.
+fn extend(body: &mut Map, extra: &Value) {
+    let Value::Map(extra) = extra else { return };
+    for (name, value) in extra.iter() {
+        match value {
+            Value::None => drop(body.shift_remove(name)),
+            value => drop(body.insert(Arc::clone(name), value.clone())),
+        }
+    }
+}
+
+/// The adapter that an item names.
+fn adapter(item: &crate::Input) -> Result<Option<&str>, NodeError> {
+    match item.arguments.get("adapter") {
+        Value::None => Ok(None),
+        Value::Text(name) => Ok(Some(name)),
+        other => Err(crate::embed::wrong("an adapter's name", other)),
+    }
+}
