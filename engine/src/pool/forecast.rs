@@ -27,6 +27,9 @@ const DEVIATION_SMOOTHING: f64 = 3.0 / 4.0;
 /// Deviations on top of the mean that are expected of a run.
 const MARGIN: f64 = 4.0;
 
+/// What timers are late by, in seconds: the least margin.
+const GRANULARITY: f64 = 0.001;
+
 impl Service {
     /// Takes note of a run.
     pub(super) fn took(&mut self, time: Duration) {
@@ -39,7 +42,7 @@ impl Service {
 
     /// What the next run will hardly exceed; `None` before the first.
     pub(super) fn expected(&self) -> Option<Duration> {
-        let seconds = self.mean? + MARGIN * self.deviation;
+        let seconds = self.mean? + (MARGIN * self.deviation).max(GRANULARITY);
         Some(Duration::from_secs_f64(seconds))
     }
 }
@@ -74,7 +77,7 @@ mod tests {
             service.took(MS * 100);
         }
         let steady = service.expected().unwrap();
-        assert!((MS * 99..MS * 101).contains(&steady), "{steady:?}");
+        assert!((MS * 101..MS * 102).contains(&steady), "{steady:?}");
         for n in 0..100 {
             service.took(MS * if n % 2 == 0 { 50 } else { 150 });
         }

@@ -235,7 +235,7 @@ impl<W> Line<W> {
         }
         let in_time = deadline.is_none_or(|deadline| {
             let time = self.time_to_done(due(now, Some(deadline)));
-            time.is_none_or(|time| now + time <= deadline)
+            time.is_none_or(|time| now + time < deadline)
         });
         if in_time { Entry::Wait } else { Entry::Late }
     }

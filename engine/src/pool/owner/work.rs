@@ -63,7 +63,7 @@ impl Owner {
         };
         let ahead = self.queue.ahead(now, Some(deadline));
         let capacity = self.staff.capacity(&self.limits, service, now);
-        time_to_done(service, capacity, ahead).is_none_or(|time| now + time <= deadline)
+        time_to_done(service, capacity, ahead).is_none_or(|time| now + time < deadline)
     }
 
     fn full(&self, now: Duration) -> NodeError {
