@@ -122,7 +122,7 @@ def write(model, out, dtype):
 def complete(model, tokenizer, prompt):
     """The line that comes after a prompt."""
     ids = tokenizer(prompt, return_tensors="pt")
-    made = model.generate(**ids, max_new_tokens=16, do_sample=False, stop_strings="\n", tokenizer=tokenizer)
+    made = model.generate(**ids, max_new_tokens=16, do_sample=False)
     made = tokenizer.decode(made[0][ids.input_ids.shape[1] :], skip_special_tokens=True)
     return made.split("\n")[0]
 
