@@ -21,7 +21,7 @@ use nodes::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     env,
     error::Error,
     fs,
@@ -149,18 +149,18 @@ impl Side {
     }
 
     fn encoder(&mut self, weights: Weights) -> Outcome<&Encoder> {
-        if !self.encoders.contains_key(&weights) {
-            let options = EncoderOptions {
-                weights: match weights {
-                    Weights::F32 => WeightType::F32,
-                    Weights::Int8 => WeightType::Int8,
-                },
-                ..EncoderOptions::default()
-            };
-            let encoder = Encoder::load(&real_models::minilm(), &options)?;
-            self.encoders.insert(weights, encoder);
-        }
-        Ok(&self.encoders[&weights])
+        let free = match self.encoders.entry(weights) {
+            Entry::Occupied(loaded) => return Ok(loaded.into_mut()),
+            Entry::Vacant(free) => free,
+        };
+        let options = EncoderOptions {
+            weights: match weights {
+                Weights::F32 => WeightType::F32,
+                Weights::Int8 => WeightType::Int8,
+            },
+            ..EncoderOptions::default()
+        };
+        Ok(free.insert(Encoder::load(&real_models::minilm(), &options)?))
     }
 
     fn decoder(&mut self) -> Outcome<&mut Decoder> {
