@@ -27,17 +27,17 @@ model minilm {
 }
 graph one {
     input { text type=string }
-    embed vector { model minilm; text "{{ input.text }}"; resources cpu=2; batch max-size=64 }
+    embed vector { model minilm; text "{{ input.text }}"; batch max-size=64 }
     output { vector "{{ vector }}" }
 }
 graph gathered {
     input { text type=string }
-    embed vector { model minilm; text "{{ input.text }}"; resources cpu=2; batch max-size=64 max-wait="2ms" }
+    embed vector { model minilm; text "{{ input.text }}"; batch max-size=64 max-wait="2ms" }
     output { vector "{{ vector }}" }
 }
 graph list {
     input { text type=list of=string }
-    embed vector { model minilm; text "{{ input.text }}"; resources cpu=2 }
+    embed vector { model minilm; text "{{ input.text }}" }
     output { vector "{{ vector }}" }
 }"#;
 

@@ -139,7 +139,7 @@ pub struct NodeMetrics {
     pub startup: Histogram,
     /// Items refused because the queue was full.
     pub shed_full: Counter,
-    /// Items dropped because nobody could use their answer any more.
+    /// Items refused or dropped because they could not be done by their deadline.
     pub shed_late: Counter,
     /// Items refused because the breaker was open.
     pub shed_breaker: Counter,

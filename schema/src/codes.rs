@@ -102,6 +102,8 @@ codes! {
     UNREADABLE_FILE = "unreadable-file";
     /// A file that includes itself, directly or through others.
     INCLUDE_CYCLE = "include-cycle";
+    /// A file to be run that has no graph.
+    NO_GRAPH = "no-graph";
     /// An option whose behaviour is not built yet.
     NOT_BUILT_YET = "not-built-yet";
     /// A line of a load trace that `engine simulate` cannot use.

@@ -292,3 +292,30 @@ async fn an_adapter_that_is_exchanged_on_disk_answers_from_then_on() {
         1.0
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_answers_each_with_its_own_adapter() {
+    let engine = Engine::start(&repository().join("examples/adapters/graph.kdl"));
+    let body = json!({
+        "text": TEXT,
+        "name": "halyard",
+        "question": "Which program is for albums of photos in the browser?",
+    });
+    let ask = async |adapter: &str| {
+        let request = engine.client().post(engine.url("/write"));
+        let request = request.header("x-lora-id", adapter).json(&body);
+        let answer = engine.send(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["answer"].as_str().unwrap().to_owned()
+    };
+    let (headline, cited) = (ask("headline").await, ask("qa").await);
+    // It was trained to begin with the passage that it answers from.
+    assert!(cited.trim().starts_with("halyard:"), "{cited:?}");
+    assert!(!headline.contains("halyard:"), "{headline:?}");
+    assert!(!headline.trim().is_empty());
+    // Rows of one batch, each with an adapter of its own.
+    let both = engine.post("/both", body.clone()).await;
+    assert_eq!(both.status, 200, "{}", both.text);
+    let answer = both.json()["answer"].as_str().unwrap().to_owned();
+    assert!(answer.trim().starts_with("halyard:"), "{answer:?}");
+}

@@ -129,13 +129,24 @@ fn a_public_address_without_a_key_is_refused() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_not_ignored() {
     let (_folder, path) = write_graph(
-        "graph g {\n    http call { url \"http://127.0.0.1:1/\" }\n    output { a \"{{ call }}\" }\n}\n",
+        "graph g {\n    split parts { text \"a b\"; resources gpu=1 }\n    output { a \"{{ parts }}\" }\n}\n",
     );
+    for command in ["run", "bench"] {
+        let output = run_command(&[command, path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            shown.contains("not-built-yet") && shown.contains("resources gpu"),
+            "{command}: {shown}"
+        );
+    }
+}
+
+#[test]
+fn a_file_without_a_graph_is_not_served() {
+    let (_folder, path) = write_graph("server { listen \"127.0.0.1:0\" }\n");
     let output = run_command(&["run", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     let shown = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        shown.contains("not-built-yet") && shown.contains("http"),
-        "{shown}"
-    );
+    assert!(shown.contains("no-graph"), "{shown}");
 }

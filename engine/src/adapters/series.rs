@@ -110,7 +110,7 @@ fn load_seconds(encoder: &mut DescriptorEncoder<'_>, models: &[(&str, Snapshot)]
     let kind = MetricType::Histogram;
     let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
     let bounds = LOAD_TIMES.iter().map(std::time::Duration::as_secs_f64);
-    let bounds: Vec<f64> = bounds.chain([f64::MAX]).collect();
+    let bounds: Vec<f64> = bounds.chain([f64::INFINITY]).collect();
     for (model, snapshot) in models {
         let counts = snapshot.load_times;
         let buckets: Vec<_> = bounds.iter().copied().zip(counts).collect();

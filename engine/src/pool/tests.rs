@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 mod failure;
 mod health;
+mod overload;
 mod scaling;
 use tokio::{
     sync::Semaphore,

@@ -111,10 +111,9 @@ impl Control {
 
 /// A watch over the texts that were loaded and the files that were missed.
 pub fn watch(sources: &Sources, missing: &[PathBuf]) -> Watch {
-    let loaded = sources.iter().map(|source| {
-        let content = Seen::Content(digest(source.text.as_bytes()));
-        (PathBuf::from(&source.name), content)
-    });
+    let loaded = sources
+        .iter()
+        .map(|source| (PathBuf::from(&source.name), seen(source.text.as_bytes())));
     let missed = missing.iter().map(|path| (path.clone(), Seen::Missing));
     Watch::new(loaded.chain(missed).collect())
 }
@@ -123,8 +122,16 @@ pub fn watch(sources: &Sources, missing: &[PathBuf]) -> Watch {
 /// when it was written, and content cannot lie.
 pub fn look(path: &Path) -> Seen {
     match std::fs::read(path) {
-        Ok(content) => Seen::Content(digest(&content)),
+        Ok(content) => seen(&content),
         Err(_) => Seen::Missing,
+    }
+}
+
+/// An empty file is as good as none: whoever saves by truncating has yet to write.
+fn seen(content: &[u8]) -> Seen {
+    match content {
+        [] => Seen::Missing,
+        content => Seen::Content(digest(content)),
     }
 }
 
@@ -132,4 +139,20 @@ fn digest(content: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_has_yet_to_be_written() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("graph.kdl");
+        assert_eq!(look(&path), Seen::Missing);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(look(&path), Seen::Missing);
+        std::fs::write(&path, "graph g").unwrap();
+        assert_ne!(look(&path), Seen::Missing);
+    }
 }

@@ -14,7 +14,7 @@ const GONE: u32 = 20;
 /// What one look found at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing that can be read.
+    /// Nothing that can be read, or an empty file.
     Missing,
     /// A file whose content has this digest.
     Content(u64),

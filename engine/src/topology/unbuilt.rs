@@ -1,13 +1,17 @@
-//! Options that a file may have and whose behaviour is not built yet. They are refused at the
-//! start: nothing is accepted and ignored.
+//! What a good file may have, or lack, so that it cannot be run: options whose behaviour is not built
+//! yet, and nothing to serve. It is refused at the start: nothing is accepted and ignored.
 
 use graphs::{GraphNode, Program};
 use schema::{
-    Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, Span, Work, codes, kind::Backend,
+    Diagnostic, IndexBackend, IndexDecl, Kind, PoolSpec, SourceId, Span, Work, codes, kind::Backend,
 };
 
-/// One diagnostic for every option of the program whose behaviour is not built yet.
+/// One diagnostic for every option of the program whose behaviour is not built yet, or one that says
+/// that there is no graph.
 pub fn unbuilt(program: &Program) -> Vec<Diagnostic> {
+    if program.graphs().is_empty() {
+        return vec![no_graph()];
+    }
     let nodes = program.graphs().iter().flat_map(|graph| graph.nodes());
     let mut found: Vec<_> = nodes.flat_map(|(_, node)| of_node(node)).collect();
     found.extend(program.indexes().iter().filter_map(of_index));
@@ -49,6 +53,14 @@ fn of_pool(pool: &PoolSpec, place: Span) -> Vec<Diagnostic> {
     gpu.then(|| refused("resources gpu", place))
         .into_iter()
         .collect()
+}
+
+/// A file without a graph is good to be included. Where it is run, it is more likely one that is
+/// just being written, and must not take the place of what runs.
+fn no_graph() -> Diagnostic {
+    let start = Span::new(SourceId(0), 0, 0);
+    Diagnostic::error(codes::NO_GRAPH, "there is no graph to serve", start)
+        .help("add a `graph` block, or include a file that has one")
 }
 
 fn refused(option: &str, span: Span) -> Diagnostic {

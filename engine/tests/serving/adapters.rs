@@ -86,7 +86,7 @@ impl Library {
             model m {{ source "file:m"; adapters "a/" }}
             index i {{ path "i"; dimensions 1 }}
             graph g {{
-                input {{ text type=string; lora type=string; wanted type=boolean default=#true }}
+                input {{ text type=string; lora type=string; wanted type=boolean optional=#true }}
                 search hits {{ index i; text "{{{{ input.text }}}}" }}
                 generate answer {adapter}
                 output {{ answer "{{{{ answer }}}}"; hit "{{{{ hits[0].id }}}}" }}
@@ -279,10 +279,13 @@ async fn what_is_not_wanted_or_no_name_is_not_loaded() {
     let topology = library.serve(IF_WANTED).await;
     let sent = send(&topology, r#"{"text": "x", "lora": "a", "wanted": false}"#);
     assert_eq!(sent.await.unwrap().1, r#"{"answer":null,"hit":"x"}"#);
-    let sent = send(&topology, r#"{"text": "x", "lora": "../a"}"#);
+    let sent = send(
+        &topology,
+        r#"{"text": "x", "lora": "../a", "wanted": true}"#,
+    );
     let answer = sent.await.unwrap().1;
     assert!(answer.contains("an adapter's name consists of"), "{answer}");
     assert!(script.begun().is_empty());
-    let sent = send(&topology, r#"{"text": "x", "lora": "a"}"#);
+    let sent = send(&topology, r#"{"text": "x", "lora": "a", "wanted": true}"#);
     assert_eq!(sent.await.unwrap().1, r#"{"answer":"by a","hit":"x"}"#);
 }

@@ -90,7 +90,7 @@ def loss_of(model, ids, mask, labels):
 
 def train(model, tokenizer, example, pool, steps, rate, checkpoint):
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     begun = time.time()
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:

@@ -55,6 +55,7 @@ impl Simd for Avx2 {
     }
 
     values! {
+        prefetch(at: *const u8) -> () { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         splat(x: f32) -> __m256 { _mm256_set1_ps(x) }
         add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

@@ -10,13 +10,18 @@
 //! the products to a lane of 32 bits; that is exact. With weights `w ≈ a·v` and inputs
 //! `x ≈ b·(q - z)`, the result is `a·b·(Σ v·q - z·Σ v)`. Weights are off by at most 1/254 of the
 //! largest of their output.
+//!
+//! Two kinds of values stay floats, since they would make the steps of all others coarse (as Dettmers
+//! et al. 2022, *LLM.int8()*, keep whole columns): of each row of the input the largest, which
+//! [`quantize`](super::quantize) leaves out of the bytes, and the few weights that stand far out of
+//! their output. Both are added at the end.
 
 use super::{
     isa::{Isa, Kernel},
     memory::Buffer,
     panel::WIDTH,
     quantize::{Affine, Bytes},
-    simd::Simd,
+    simd::{MAX_LANES, Simd},
     target::Target,
 };
 use crate::compute;
@@ -28,6 +33,8 @@ const GROUP: usize = 4;
 const BLOCK: usize = 384;
 /// Weights whose magnitudes are all below this count as 0.
 const LEAST: f32 = 1e-30;
+/// Weights beyond this many times the root mean square of their output stay floats.
+const FAR_OUT: f32 = 12.0;
 /// With more inputs a sum could leave 32 bits: `k * 255 * 127 < 2^31`.
 pub(crate) const MAX_INPUTS: usize = 65_536;
 
@@ -39,6 +46,16 @@ pub(crate) struct BytePanels {
     /// For each output, filled up to whole panels: its scale, and the sum of its bytes.
     scales: Vec<f32>,
     sums: Vec<i32>,
+    /// The weights that stay floats, in the order of their outputs; 0 among the bytes.
+    far_out: Vec<FarOut>,
+}
+
+/// A weight that stays a float.
+#[derive(Debug, Clone, Copy)]
+struct FarOut {
+    output: usize,
+    input: usize,
+    weight: f32,
 }
 
 impl BytePanels {
@@ -47,17 +64,31 @@ impl BytePanels {
         assert!(k <= MAX_INPUTS, "too many inputs for sums of 32 bits");
         let size = Bytes::stride(k) * WIDTH;
         let filled = n.next_multiple_of(WIDTH);
-        let mut data = Buffer::zeroed::<i8>(filled / WIDTH * size);
+        let mut data = Buffer::for_weight::<i8>(filled / WIDTH * size);
         let (mut scales, mut sums) = (vec![0.0; filled], vec![0; filled]);
+        let mut far_out = Vec::new();
         let bytes = data.as_mut_slice::<i8>();
         for output in 0..n {
             let row = row(output);
             assert_eq!(row.len(), k, "a row of the weight");
-            let largest = row.iter().fold(0f32, |a, b| a.max(b.abs()));
+            let square = row.iter().map(|w| w * w).sum::<f32>() / k.max(1) as f32;
+            let is_far_out = |w: f32| w.abs() > FAR_OUT * square.sqrt();
+            let mut largest = 0f32;
+            for (input, &weight) in row.iter().enumerate() {
+                if is_far_out(weight) {
+                    far_out.push(FarOut {
+                        output,
+                        input,
+                        weight,
+                    });
+                } else {
+                    largest = largest.max(weight.abs());
+                }
+            }
             let known = largest >= LEAST;
             let inverse = if known { 127.0 / largest } else { 0.0 };
             let panel = &mut bytes[output / WIDTH * size..][..size];
-            for (i, w) in row.iter().enumerate() {
+            for (i, w) in row.iter().enumerate().filter(|(_, w)| !is_far_out(**w)) {
                 let q = (w * inverse).round() as i8;
                 panel[place(i, output % WIDTH)] = q;
                 sums[output] += i32::from(q);
@@ -70,7 +101,14 @@ impl BytePanels {
             data,
             scales,
             sums,
+            far_out,
         }
+    }
+
+    /// The weights of some outputs that stay floats.
+    fn far_out(&self, outputs: Range<usize>) -> &[FarOut] {
+        let before = |end: usize| self.far_out.partition_point(|weight| weight.output < end);
+        &self.far_out[before(outputs.start)..before(outputs.end)]
     }
 
     pub(crate) fn n(&self) -> usize {
@@ -78,7 +116,7 @@ impl BytePanels {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.data.bytes() + 8 * self.scales.len()
+        self.data.bytes() + 8 * self.scales.len() + size_of_val(&*self.far_out)
     }
 
     /// The values of one output, in order.
@@ -87,7 +125,12 @@ impl BytePanels {
         let size = Bytes::stride(self.k) * WIDTH;
         let panel = &self.data.as_slice::<i8>()[output / WIDTH * size..][..size];
         let scale = self.scales[output];
-        (0..self.k).map(move |i| scale * f32::from(panel[place(i, output % WIDTH)]))
+        let far_out = self.far_out(output..output + 1);
+        (0..self.k).map(move |i| {
+            let apart = far_out.iter().find(|weight| weight.input == i);
+            let byte = scale * f32::from(panel[place(i, output % WIDTH)]);
+            apart.map_or(byte, |apart| apart.weight)
+        })
     }
 
     /// `x · wᵀ` for `x` of `m` rows, quantised into `memory`, on the current pool.
@@ -104,6 +147,7 @@ impl BytePanels {
         if self.k == 0 {
             memory.quantize(isa, &[], 1);
         }
+        let floats = x;
         let (x, rows) = memory.quantize(isa, x, self.k);
         let empty = vec![Affine::default(); if self.k == 0 { m } else { 0 }];
         let rows = if self.k == 0 { &empty } else { rows };
@@ -111,6 +155,7 @@ impl BytePanels {
         compute::parallel(m.div_ceil(BLOCK) * panels, |units| {
             isa.run(Product {
                 weight: self,
+                floats,
                 x,
                 rows,
                 target,
@@ -127,6 +172,7 @@ fn place(input: usize, column: usize) -> usize {
 
 struct Product<'a> {
     weight: &'a BytePanels,
+    floats: &'a [f32],
     x: &'a [u8],
     rows: &'a [Affine],
     target: Target<'a>,
@@ -136,7 +182,8 @@ struct Product<'a> {
 impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (n, stride) = (self.weight.n, Bytes::stride(self.weight.k));
+        let (n, k) = (self.weight.n, self.weight.k);
+        let stride = Bytes::stride(k);
         let panels = n.div_ceil(WIDTH);
         let data = self.weight.data.as_slice::<i8>();
         for unit in self.units {
@@ -147,20 +194,27 @@ impl Kernel for Product<'_> {
                 bytes: &data[p * stride * WIDTH..][..stride * WIDTH],
                 scales: &self.weight.scales[p * WIDTH..][..WIDTH],
                 sums: &self.weight.sums[p * WIDTH..][..WIDTH],
+                far_out: self.weight.far_out(p * WIDTH..(p + 1) * WIDTH),
                 columns: WIDTH.min(n - p * WIDTH),
             };
+            let floats = &self.floats[first * k..][..rows.len() * k];
             let x = &self.x[first * stride..][..rows.len() * stride];
             let mut column = 0;
             while column < panel.columns {
                 let mut row = 0;
                 while row < rows.len() {
                     let left = rows.len() - row;
-                    let input = (&x[row * stride..], &rows[row..]);
+                    let input = Input {
+                        floats: &floats[row * k..],
+                        bytes: &x[row * stride..],
+                        rows: &rows[row..],
+                        k,
+                    };
                     let place = (first + row, p * WIDTH, column);
                     // SAFETY: as many rows are left, the panel is whole, `product` has checked the
                     // target, and no other unit has these rows and columns.
                     row += super::by_rows!(S::ROWS, left, ROWS => unsafe {
-                        micro::<S, ROWS>(s, stride, input, &panel, self.target, place)
+                        micro::<S, ROWS>(s, input, &panel, self.target, place)
                     });
                 }
                 column += 2 * S::LANES;
@@ -174,24 +228,34 @@ struct Panel<'a> {
     bytes: &'a [i8],
     scales: &'a [f32],
     sums: &'a [i32],
+    far_out: &'a [FarOut],
     columns: usize,
+}
+
+/// Rows of the input, of `k` values.
+struct Input<'a> {
+    floats: &'a [f32],
+    /// [`Bytes::stride`] apart.
+    bytes: &'a [u8],
+    rows: &'a [Affine],
+    k: usize,
 }
 
 /// `ROWS` rows times two vectors of columns; `place` is the row, the panel's column, and the column
 /// inside of the panel.
 ///
 /// # Safety
-/// There are so many rows of `stride` bytes, the panel has as many, the target is checked.
+/// There are so many rows, the panel has as many bytes an output as a row, the target is checked.
 #[inline(always)]
 unsafe fn micro<S: Simd, const ROWS: usize>(
     s: S,
-    stride: usize,
-    (x, rows): (&[u8], &[Affine]),
+    x: Input<'_>,
     panel: &Panel<'_>,
     target: Target<'_>,
     (row, first, column): (usize, usize, usize),
 ) {
     let mut acc = [[s.splat_i(0); 2]; ROWS];
+    let stride = Bytes::stride(x.k);
     // SAFETY: inside of what the caller vouches for.
     unsafe {
         let weights = panel.bytes.as_ptr().cast::<u8>().add(column * GROUP);
@@ -199,26 +263,82 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
             let w = weights.add(i * WIDTH);
             let (w0, w1) = (s.load_i(w), s.load_i(w.add(GROUP * S::LANES)));
             for r in 0..ROWS {
-                let x = s.splat_4(x.as_ptr().add(r * stride + i));
+                let x = s.splat_4(x.bytes.as_ptr().add(r * stride + i));
                 acc[r][0] = s.dot(acc[r][0], x, w0);
                 acc[r][1] = s.dot(acc[r][1], x, w1);
             }
         }
+        // Put down first: what follows is too long to be unrolled, and sums that are counted through
+        // would leave their registers in the loop above.
+        let mut sums = [[0.0; 2 * MAX_LANES]; ROWS];
         for half in 0..2 {
-            let at = column + half * S::LANES;
-            if at >= panel.columns {
-                break;
-            }
-            let scale = s.load(panel.scales.as_ptr().add(at));
-            let sum = s.load_i(panel.sums.as_ptr().add(at).cast());
+            let sum = s.load_i(panel.sums.as_ptr().add(column + half * S::LANES).cast());
             for r in 0..ROWS {
-                let Affine { scale: step, zero } = *rows.as_ptr().add(r);
-                let exact = s.sub_i(acc[r][half], s.mul_i(sum, s.splat_i(zero)));
-                let value = s.mul(s.to_float(exact), s.mul(scale, s.splat(step)));
-                target.write(s, row + r, first + at, panel.columns - at, value);
+                let zero = s.splat_i((*x.rows.as_ptr().add(r)).zero);
+                let exact = s.to_float(s.sub_i(acc[r][half], s.mul_i(sum, zero)));
+                s.store(sums[r].as_mut_ptr().add(half * S::LANES), exact);
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for lane in (0..2 * S::LANES).step_by(S::LANES) {
+                let at = column + lane;
+                if at < panel.columns {
+                    let exact = s.load(sums.as_ptr().add(lane));
+                    let value = finish(s, &x, r, panel, (first, at), exact);
+                    target.write(s, row + r, first + at, panel.columns - at, value);
+                }
             }
         }
     }
+}
+
+/// The value of a vector of outputs from the sum of its products with the bytes of row `r`; `place` is
+/// the panel's column, and the column inside of the panel.
+///
+/// # Safety
+/// As for [`micro`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(
+    s: S,
+    x: &Input<'_>,
+    r: usize,
+    panel: &Panel<'_>,
+    (first, at): (usize, usize),
+    exact: S::F,
+) -> S::F {
+    // SAFETY: inside of what the caller vouches for.
+    unsafe {
+        let affine = &*x.rows.as_ptr().add(r);
+        let mut value = s.mul(exact, s.splat(affine.scale));
+        if x.k > 0 {
+            // The weights of the input that is left out: its byte of a group of four.
+            let group = (affine.largest_at / GROUP * WIDTH + at) * GROUP;
+            let one = 1i32 << (8 * (affine.largest_at % GROUP));
+            let weight = s.load_i(panel.bytes.as_ptr().cast::<u8>().add(group));
+            let weight = s.dot(s.splat_i(0), s.splat_i(one.to_le()), weight);
+            value = s.fma(s.to_float(weight), s.splat(affine.largest), value);
+        }
+        value = s.mul(value, s.load(panel.scales.as_ptr().add(at)));
+        if !panel.far_out.is_empty() {
+            let x = &x.floats[r * x.k..][..x.k];
+            value = s.add(value, far_out(s, x, panel.far_out, (first + at, S::LANES)));
+        }
+        value
+    }
+}
+
+/// What the weights that stay floats add to so many outputs from a first one on.
+#[inline(always)]
+fn far_out<S: Simd>(s: S, x: &[f32], weights: &[FarOut], outputs: (usize, usize)) -> S::F {
+    let mut lanes = [0.0; MAX_LANES];
+    for weight in weights {
+        let lane = weight.output.wrapping_sub(outputs.0);
+        if lane < outputs.1 {
+            lanes[lane] += x[weight.input] * weight.weight;
+        }
+    }
+    // SAFETY: there are as many lanes as a vector can have.
+    unsafe { s.load(lanes.as_ptr()) }
 }
 
 #[cfg(test)]
@@ -275,8 +395,8 @@ mod tests {
             for row in 0..m {
                 for output in 0..n {
                     let products = (0..k).map(|i| {
-                        let q = i32::from(bytes[row * Bytes::stride(k) + i]) - rows[row].zero;
-                        f64::from(q) * f64::from(rows[row].scale) * f64::from(read[output][i])
+                        rows[row].read(i, bytes[row * Bytes::stride(k) + i])
+                            * f64::from(read[output][i])
                     });
                     let size: f64 = products.clone().map(f64::abs).sum();
                     let rest = f64::from(bias[output]) + f64::from(residual[row * n + output]);

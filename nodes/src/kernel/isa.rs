@@ -24,15 +24,17 @@ pub(crate) trait Kernel {
 }
 
 impl Isa {
-    /// The fastest way of this processor.
+    /// The fastest way of this processor; one that is slower where the environment variable
+    /// `ENGINE_ISA` names it (`portable`, `neon`, `avx2`, `avx512`), to compare them.
     #[must_use]
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
-            Self::available()
-                .into_iter()
-                .max()
-                .unwrap_or(Self::Portable)
+            let wanted = std::env::var("ENGINE_ISA").unwrap_or_default();
+            let available = Self::available();
+            let named = |isa: &&Self| format!("{isa:?}").eq_ignore_ascii_case(&wanted);
+            let chosen = available.iter().find(named).or(available.iter().max());
+            chosen.copied().unwrap_or(Self::Portable)
         })
     }
 

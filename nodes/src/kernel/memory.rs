@@ -1,6 +1,11 @@
 //! Memory as the kernels like it: aligned to cache lines, written once, shared between threads.
 
+use memmap2::MmapMut;
 use std::marker::PhantomData;
+
+/// From so many bytes on a weight gets pages of its own, large ones where the system has them: a
+/// step passes through all of it, and would look up every small page anew.
+const LARGE: usize = 4 << 20;
 
 /// One cache line.
 #[derive(Clone, Copy)]
@@ -9,7 +14,12 @@ struct Line([u8; 64]);
 
 /// Bytes that begin on a cache line.
 pub(crate) struct Buffer {
-    lines: Vec<Line>,
+    memory: Memory,
+}
+
+enum Memory {
+    Heap(Vec<Line>),
+    Pages(MmapMut),
 }
 
 /// What may lie in a [`Buffer`].
@@ -35,35 +45,74 @@ impl Buffer {
     pub(crate) fn zeroed<T: Plain>(len: usize) -> Self {
         let lines = (len * size_of::<T>()).div_ceil(64);
         Self {
-            lines: vec![Line([0; 64]); lines],
+            memory: Memory::Heap(vec![Line([0; 64]); lines]),
+        }
+    }
+
+    /// The same for a weight, which stays as long as its model and is read from end to end.
+    pub(crate) fn for_weight<T: Plain>(len: usize) -> Self {
+        let bytes = (len * size_of::<T>()).next_multiple_of(64);
+        if bytes < LARGE {
+            return Self::zeroed::<T>(len);
+        }
+        // The heap knows better what to do when there is no memory.
+        let Ok(pages) = MmapMut::map_anon(bytes) else {
+            return Self::zeroed::<T>(len);
+        };
+        #[cfg(target_os = "linux")]
+        if let Err(error) = pages.advise(memmap2::Advice::HugePage) {
+            tracing::debug!(%error, "the system has no large pages");
+        }
+        Self {
+            memory: Memory::Pages(pages),
         }
     }
 
     /// Makes room for at least `len` values; what is in it stays or becomes zero.
     pub(crate) fn reserve<T: Plain>(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(64);
-        if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0; 64]));
+        let bytes = len * size_of::<T>();
+        if bytes <= self.bytes() {
+            return;
+        }
+        match &mut self.memory {
+            Memory::Heap(lines) => lines.resize(bytes.div_ceil(64), Line([0; 64])),
+            Memory::Pages(_) => {
+                let mut larger = Self::zeroed::<T>(len);
+                larger.as_mut_slice::<u8>()[..self.bytes()].copy_from_slice(self.as_slice());
+                *self = larger;
+            }
         }
     }
 
     /// Everything as values.
     pub(crate) fn as_slice<T: Plain>(&self) -> &[T] {
         let len = self.bytes() / size_of::<T>();
-        // SAFETY: `T` is plain and needs no more alignment than a line; the length is what is there.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
+        let first = match &self.memory {
+            Memory::Heap(lines) => lines.as_ptr().cast(),
+            Memory::Pages(pages) => pages.as_ptr(),
+        };
+        // SAFETY: `T` is plain and needs no more alignment than a line or a page; the length is what
+        // is there.
+        unsafe { std::slice::from_raw_parts(first.cast(), len) }
     }
 
     /// Everything as values to write.
     pub(crate) fn as_mut_slice<T: Plain>(&mut self) -> &mut [T] {
         let len = self.bytes() / size_of::<T>();
+        let first = match &mut self.memory {
+            Memory::Heap(lines) => lines.as_mut_ptr().cast(),
+            Memory::Pages(pages) => pages.as_mut_ptr(),
+        };
         // SAFETY: as above, and borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+        unsafe { std::slice::from_raw_parts_mut(first.cast(), len) }
     }
 
     /// How many bytes it holds.
     pub(crate) fn bytes(&self) -> usize {
-        64 * self.lines.len()
+        match &self.memory {
+            Memory::Heap(lines) => size_of_val(&**lines),
+            Memory::Pages(pages) => pages.len(),
+        }
     }
 }
 

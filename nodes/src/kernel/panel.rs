@@ -86,7 +86,7 @@ impl<E: Element> Panels<E> {
     where
         E: 'a,
     {
-        let mut data = Buffer::zeroed::<E>(n.div_ceil(WIDTH) * k * WIDTH);
+        let mut data = Buffer::for_weight::<E>(n.div_ceil(WIDTH) * k * WIDTH);
         let panels = data.as_mut_slice::<E>();
         if k > 0 {
             for (p, panel) in panels.chunks_exact_mut(k * WIDTH).enumerate() {

@@ -1,10 +1,11 @@
 //! Rows of floats as bytes, for products in integers.
 //!
-//! Two forms: [`Bytes`] has one scale and zero point a row (for [`int8`](super::int8)), [`Blocks`]
-//! one scale for 32 values (for [`tile`](super::tile)). Either is rounded to nearest, so a value is
-//! off by at most half a step: (largest - smallest, 0 among them) / 510 of its row for the first,
-//! largest magnitude / 254 of its block for the second. Where all magnitudes are below 1e-30 the
-//! result is 0. What a NaN becomes is not specified.
+//! Two forms: [`Bytes`] has one scale and zero point a row (for [`int8`](super::int8)), and its value
+//! of the largest magnitude as a float; [`Blocks`] has one scale for 32 values (for
+//! [`tile`](super::tile)). Either is rounded to nearest, so a value is off by at most half a step:
+//! (largest - smallest of the others, 0 among them) / 510 of its row for the first, largest magnitude
+//! / 254 of its block for the second. Where all magnitudes are below 1e-30 the result is 0. What a NaN
+//! becomes is not specified.
 
 use super::{
     isa::{Isa, Kernel},
@@ -18,6 +19,8 @@ use std::ops::Range;
 pub(crate) const BLOCK: usize = 32;
 /// Steps below this are not told from 0.
 const LEAST: f32 = 1e-30;
+/// Values that are looked through together for the largest.
+const PART: usize = 64;
 /// Fewer values than this are not worth waking another thread.
 const GRAIN: usize = 16 * 1024;
 
@@ -109,11 +112,27 @@ impl Kernel for QuantizeBlocks<'_> {
     }
 }
 
-/// How a row of [`Bytes`] is read: a value is about `scale * (q - zero)`.
+/// How a row of [`Bytes`] is read: a value is about `scale * (q - zero)`, but for one, whose byte
+/// reads as 0.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Affine {
     pub(crate) scale: f32,
     pub(crate) zero: i32,
+    /// The value of the largest magnitude.
+    pub(crate) largest: f32,
+    /// Where it is.
+    pub(crate) largest_at: usize,
+}
+
+#[cfg(test)]
+impl Affine {
+    /// The value of an input whose byte is `q`.
+    pub(super) fn read(&self, input: usize, q: u8) -> f64 {
+        match input == self.largest_at {
+            true => f64::from(self.largest),
+            false => f64::from(self.scale) * f64::from(i32::from(q) - self.zero),
+        }
+    }
 }
 
 /// Rows of bytes without a sign. Its memory is used again.
@@ -182,9 +201,10 @@ impl Kernel for QuantizeRows<'_> {
 /// One row; `bytes` is as long, or up to three longer, and those become 0.
 #[inline(always)]
 fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
+    let largest_at = largest_at(s, x);
     let (mut low, mut high) = (s.zero(), s.zero());
     for i in (0..x.len()).step_by(S::LANES) {
-        let v = s.get(x, i, 0.0);
+        let v = all_but(s, x, i, largest_at);
         low = s.min(low, v);
         high = s.max(high, v);
     }
@@ -195,7 +215,7 @@ fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
     let inverse = 1.0 / scale;
     let zero = (-low * inverse).round_ties_even();
     for i in (0..x.len()).step_by(S::LANES) {
-        let v = s.get(x, i, 0.0);
+        let v = all_but(s, x, i, largest_at);
         let v = s.add(s.round(s.mul(v, s.splat(inverse))), s.splat(zero));
         let q = s.to_int(s.min(s.max(v, s.zero()), s.splat(255.0)));
         let mut lanes = [0; MAX_LANES];
@@ -208,6 +228,47 @@ fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
     Affine {
         scale,
         zero: zero as i32,
+        largest: x.get(largest_at).copied().unwrap_or(0.0),
+        largest_at,
+    }
+}
+
+/// Where the value of the largest magnitude is.
+#[inline(always)]
+fn largest_at<S: Simd>(s: S, x: &[f32]) -> usize {
+    let (mut largest, mut first) = (-1.0, 0);
+    for start in (0..x.len()).step_by(PART) {
+        let part = &x[start..x.len().min(start + PART)];
+        let mut most = s.zero();
+        for i in (0..part.len()).step_by(S::LANES) {
+            most = s.max(most, s.abs(s.get(part, i, 0.0)));
+        }
+        let most = s.largest(most);
+        if most > largest {
+            (largest, first) = (most, start);
+        }
+    }
+    for (i, v) in x.iter().enumerate().skip(first).take(PART) {
+        if v.abs() == largest {
+            return i;
+        }
+    }
+    0 // there are only values that are no numbers, or none at all
+}
+
+/// The values from `i` on, with 0 for the one at `apart`.
+#[inline(always)]
+fn all_but<S: Simd>(s: S, x: &[f32], i: usize, apart: usize) -> S::F {
+    let v = s.get(x, i, 0.0);
+    if apart.wrapping_sub(i) >= S::LANES {
+        return v;
+    }
+    let mut lanes = [0.0; MAX_LANES];
+    // SAFETY: there are as many lanes as a vector can have.
+    unsafe {
+        s.store(lanes.as_mut_ptr(), v);
+        lanes[apart - i] = 0.0;
+        s.load(lanes.as_ptr())
     }
 }
 
@@ -243,11 +304,14 @@ mod tests {
         let mut memory = Bytes::default();
         let (bytes, rows) = memory.quantize(isa, x, k);
         for ((x, bytes), row) in x.chunks(k).zip(bytes.chunks(Bytes::stride(k))).zip(rows) {
-            let high = x.iter().fold(0f32, |a, b| a.max(*b));
-            let low = x.iter().fold(0f32, |a, b| a.min(*b));
+            let most = x.iter().fold(0f32, |a, b| a.max(b.abs()));
+            assert_eq!((row.largest.abs(), x[row.largest_at]), (most, row.largest));
+            let others = || (0..k).filter(|i| *i != row.largest_at).map(|i| x[i]);
+            let high = others().fold(0f32, f32::max);
+            let low = others().fold(0f32, f32::min);
             let step = f64::from(high) / 255.0 - f64::from(low) / 255.0;
-            for (x, q) in x.iter().zip(bytes) {
-                let read = f64::from(row.scale) * f64::from(i32::from(*q) - row.zero);
+            for (i, (x, q)) in x.iter().zip(bytes).enumerate() {
+                let read = row.read(i, *q);
                 // The zero point is rounded too, which moves the two ends by up to a step.
                 let bound = 1.01 * step + f64::from(LEAST);
                 assert!((read - f64::from(*x)).abs() <= bound, "{isa:?} {x} {read}");

@@ -109,6 +109,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` bytes can be written.
     unsafe fn store_bytes(self, to: *mut u8, a: Self::I);
 
+    /// Asks for the cache line at an address, which may be anywhere.
+    #[inline(always)]
+    fn prefetch(self, _at: *const u8) {}
+
     fn zero(self) -> Self::F {
         self.splat(0.0)
     }

@@ -1,5 +1,6 @@
 //! Tensors in main memory as slices, and back.
 
+use crate::kernel::Isa;
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor};
 use std::ops::{Deref, Range};
 
@@ -20,6 +21,13 @@ impl Deref for Floats<'_> {
             }
         }
     }
+}
+
+/// The instructions that kernels use on this processor: `portable`, `neon`, `avx2` or `avx512`. The
+/// best that there are, or those that the environment variable `ENGINE_ISA` names.
+#[must_use]
+pub fn instructions() -> String {
+    format!("{:?}", Isa::best()).to_lowercase()
 }
 
 /// Whether a tensor is in main memory, where the kernels work.

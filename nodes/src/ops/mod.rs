@@ -25,6 +25,7 @@ pub use activation::{gelu_mul, silu_mul, softmax};
 pub use attention::{
     CausalAttention, KvElements, KvRow, KvView, attention_causal, attention_dense, attention_packed,
 };
+pub use host::instructions;
 pub use linear::{Linear, Quantized, Then, WeightType};
 pub use low_rank::{LowRank, add_low_rank};
 pub use norm::{layer_norm, rms_norm};

@@ -156,11 +156,6 @@ impl<T: Send + Sync + 'static> Residency<T> {
         self.runtime.block_on(self.get(name))
     }
 
-    /// Whether something is held under a name at the moment; this counts as no use of it.
-    pub fn is_held(&self, name: &str) -> bool {
-        self.shared.held.contains_key(name)
-    }
-
     /// What is held under a name; this counts as no use of it.
     pub async fn peek(&self, name: &str) -> Option<Arc<T>> {
         let entry = self.shared.held.get(name).await?;

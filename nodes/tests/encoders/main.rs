@@ -6,6 +6,7 @@
 mod adapter_files;
 mod batches;
 mod numbers;
+mod paths;
 #[path = "../real_models/mod.rs"]
 mod real_models;
 mod values;

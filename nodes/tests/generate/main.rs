@@ -7,6 +7,7 @@ mod adapters;
 mod families;
 mod gemma;
 mod node;
+mod paths;
 #[path = "../real_models/mod.rs"]
 mod real_models;
 

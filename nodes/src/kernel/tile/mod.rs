@@ -169,7 +169,7 @@ fn pack<C: Codes, S: Scales>(
 ) -> Buffer {
     let layout = Layout::of::<C, S>(k);
     let tiles = n.div_ceil(TILE);
-    let mut data = Buffer::zeroed::<u8>(tiles * layout.size);
+    let mut data = Buffer::for_weight::<u8>(tiles * layout.size);
     let cells = super::memory::Cells::of(data.as_mut_slice::<u8>());
     compute::parallel(tiles, |part| {
         for t in part {

@@ -15,6 +15,9 @@ use super::{
 use crate::compute;
 use std::{marker::PhantomData, ops::Range};
 
+/// How far ahead of what is multiplied the weight is asked for, in bytes. With few rows it comes from
+/// main memory, and the processor itself does not look beyond a page.
+const AHEAD: usize = 4096;
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
 
@@ -71,7 +74,7 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
                     // SAFETY: as many rows are left, the tile is whole, the target is checked, and
                     // no other unit has these rows and columns.
                     row += by_rows!(S::TILE_ROWS, [8, 4, 2], left, ROWS => unsafe {
-                        let acc = micro::<S, C, G, ROWS>(s, layout, tile.as_ptr(), x.as_ptr(), lane);
+                        let acc = micro::<S, C, G, ROWS>(s, layout, tile, x.as_ptr(), lane, row == 0);
                         for r in 0..ROWS {
                             let (row, column) = (place.0 + r, place.1);
                             self.target.write(s, row, column, columns - lane, acc[r]);
@@ -83,7 +86,8 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
     }
 }
 
-/// `ROWS` rows times the outputs of a tile from `lane` on.
+/// `ROWS` rows times the outputs of a tile from `lane` on. `fetch` says that it is the first time that
+/// the tile is read.
 ///
 /// # Safety
 /// `tile` is whole, and there are so many rows of blocks.
@@ -91,16 +95,24 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
 unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     s: S,
     layout: Layout,
-    tile: *const u8,
+    tile: &[u8],
     x: *const Block,
     lane: usize,
+    fetch: bool,
 ) -> [S::F; ROWS] {
     let second = usize::from(G::HALVES);
+    let tile = tile.as_ptr();
+    let share = layout.size / layout.blocks.max(1);
     let mut acc = [s.zero(); ROWS];
     // SAFETY: inside of the tile and of the rows.
     unsafe {
         for b in 0..layout.blocks {
             let codes = tile.add(b * C::BYTES);
+            if fetch {
+                for line in (0..share).step_by(64) {
+                    s.prefetch(tile.wrapping_add(b * share + AHEAD + line));
+                }
+            }
             let mut sums = [[s.splat_i(0); ROWS]; 2];
             for r in 0..ROWS {
                 let [low, high] = (*x.add(r * layout.blocks + b)).sums;

@@ -1,17 +1,16 @@
 //! GGUF files: metadata and tensors of a model in one file.
 //!
-//! The file is mapped while a model is loaded and let go after that, since the kernels pack weights
-//! anew.
+//! The file is mapped while a model is loaded, and let go of weight by weight, since the kernels pack
+//! them anew: a model is in memory once, while it is loaded too.
 
 mod header;
 #[cfg(test)]
 mod tests;
 
 use crate::{
-    model::mapped,
+    model::mapped::Mapped,
     ops::{Linear, Quantized},
 };
-use bytes::Bytes;
 use candle_core::{
     DType, Device, Tensor,
     quantized::{
@@ -132,7 +131,7 @@ pub enum GgufError {
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct Gguf {
-    bytes: Bytes,
+    file: Mapped,
     content: Content,
 }
 
@@ -142,13 +141,14 @@ impl Gguf {
     /// # Errors
     /// The file cannot be read, is not GGUF, is damaged, or makes claims that cannot be right.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let bytes = mapped::map(path).map_err(|source| GgufError::Open {
+        let file = Mapped::open(path).map_err(|source| GgufError::Open {
             path: path.to_owned(),
             source,
         })?;
+        let bytes = file.as_ref();
         let size = bytes.len() as u64;
-        header::check(&mut Cursor::new(&bytes), size)?;
-        let content = Content::read(&mut Cursor::new(&bytes));
+        header::check(&mut Cursor::new(bytes), size)?;
+        let content = Content::read(&mut Cursor::new(bytes));
         let content = content.map_err(|source| GgufError::Candle {
             what: "the header".to_owned(),
             source,
@@ -156,7 +156,7 @@ impl Gguf {
         for (name, info) in &content.tensor_infos {
             check_place(name, info, content.tensor_data_offset, size)?;
         }
-        Ok(Self { bytes, content })
+        Ok(Self { file, content })
     }
 
     /// The metadata entry, if there is one.
@@ -280,10 +280,15 @@ impl Gguf {
             })
         });
         let stacked: Vec<_> = stacked.collect::<Result<_, GgufError>>()?;
-        Linear::quantized(&stacked, device).map_err(|source| GgufError::Candle {
+        let linear = Linear::quantized(&stacked, device).map_err(|source| GgufError::Candle {
             what: format!("tensor {:?}", parts.first().map_or("", |part| part.name)),
             source,
-        })
+        })?;
+        for part in parts {
+            let (start, size) = self.place(part.name)?;
+            self.file.forget(start, size);
+        }
+        Ok(linear)
     }
 
     /// A vector such as a norm's weight or a bias, as `f32`.
@@ -328,12 +333,18 @@ impl Gguf {
     }
 
     fn bytes(&self, name: &str) -> Result<&[u8], GgufError> {
+        let (start, size) = self.place(name)?;
+        let bytes = self.file.as_ref().get(start..start + size);
+        bytes.ok_or(GgufError::Truncated { what: "a tensor" })
+    }
+
+    /// Where a tensor begins in the file, and its size.
+    fn place(&self, name: &str) -> Result<(usize, usize), GgufError> {
         let info = self.info(name)?;
         // Both hold since `open` has checked every tensor's place.
         let size = size_in_bytes(info).unwrap_or(0) as usize;
         let start = (self.content.tensor_data_offset + info.offset) as usize;
-        let bytes = self.bytes.get(start..start + size);
-        bytes.ok_or(GgufError::Truncated { what: "a tensor" })
+        Ok((start, size))
     }
 }
 
