@@ -36,6 +36,8 @@ async fn node(text: &str) -> Arc<dyn Node> {
     let order = Order {
         work: &node.work,
         resources: &node.pool.resources,
+        batched: false,
+        node: "node",
     };
     catalog.build(order).await.unwrap()
 }
