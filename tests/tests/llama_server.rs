@@ -7,8 +7,6 @@
 //!     ENGINE_LLAMA_PYTHON=venv/bin/python ENGINE_LLAMA_MODEL=model.gguf \
 //!         cargo test --release --workspace --test llama_server
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-
 use serde_json::json;
 use std::{
     env,
