@@ -38,8 +38,6 @@ async fn node(text: &str) -> Arc<dyn Node> {
         work: &node.work,
         batched: false,
         resources: &node.pool.resources,
-        batched: false,
-        node: "node",
     };
     catalog.build(order).await.unwrap()
 }

@@ -13,7 +13,7 @@ pub struct Record {
     pub trace_end: Duration,
     /// When the last request was over too.
     pub end: Duration,
-    /// The width of a [`Sample`].
+    /// The width of a sample.
     pub step: Duration,
     /// Every request, in the order in which they ended.
     pub requests: Vec<Ended>,
