@@ -24,7 +24,7 @@ mod world;
 
 pub use json::json;
 pub use plot::svg;
-pub use record::Record;
+pub use record::{Ended, How, NodeRecord, Record, Sample};
 pub use report::text;
 pub use service::{Assumed, BadServiceTime, ServiceTime, duration};
 pub use trace::{Spacing, Trace};
