@@ -255,8 +255,8 @@ fn the_examples_of_the_language_check() {
     let rag = include_str!("../../schema/tests/cases/rag.kdl");
     expect![[r#"
         warning[batch-size]: a batch of 32 never fills: a replica holds 16 items at most
-          26:24 `32`
-          28:30 `16`: the most that a replica holds
+          27:24 `32`
+          29:30 `16`: the most that a replica holds
           help: raise `max-ongoing-requests` or lower `max-size`
     "#]]
     .assert_eq(&problems_of_file(rag));
