@@ -48,7 +48,10 @@ fn binary() -> &'static Path {
         let test = std::env::current_exe().expect("a test knows its own path");
         let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--bin", "engine"]);
+        // With a test and the whole workspace, dependencies get the features that they have in
+        // `cargo test`, and what that has built is not built a second time.
+        build.args(["build", "--quiet", "--workspace", "--bin", "engine"]);
+        build.args(["--test", "architecture"]);
         if profile.ends_with("release") {
             build.arg("--release");
         }
