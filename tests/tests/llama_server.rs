@@ -34,8 +34,11 @@ async fn a_real_server_continues_prompts_and_chats() {
         eprintln!("skipped: ENGINE_LLAMA_PYTHON and ENGINE_LLAMA_MODEL are not set");
         return;
     };
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = port.local_addr().unwrap().port();
+    let port = {
+        // Let go of at once, so that the server can have it.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
     let child = Command::new(python)
         .args(["-m", "llama_cpp.server", "--host", "127.0.0.1"])
         .args(["--model", &model, "--port", &port.to_string()])
@@ -52,7 +55,7 @@ async fn a_real_server_continues_prompts_and_chats() {
                 endpoint "http://127.0.0.1:{port}"
                 prompt "{{{{ input.text }}}}"
                 max-tokens 8
-                timeout "120s"
+                timeout "50s"
             }}
             output {{ answer "{{{{ answer }}}}" }}
         }}
@@ -62,7 +65,7 @@ async fn a_real_server_continues_prompts_and_chats() {
                 endpoint "http://127.0.0.1:{port}"
                 user "{{{{ input.text }}}}"
                 max-tokens 8
-                timeout "120s"
+                timeout "50s"
             }}
             output {{ answer "{{{{ answer }}}}" }}
         }}"#
@@ -77,7 +80,7 @@ async fn a_real_server_continues_prompts_and_chats() {
     let answer = engine.post("/go-on", text.clone()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let whole = answer.json()["answer"].as_str().unwrap().to_owned();
-    assert!(whole.contains("Paris"), "{whole}");
+    assert!(whole.contains("France"), "{whole}");
     // The same, streamed: more than one piece, and together the whole.
     let request = engine.client().post(engine.url("/go-on")).json(&text);
     let streamed = engine
@@ -92,5 +95,5 @@ async fn a_real_server_continues_prompts_and_chats() {
     );
     let chat = engine.post("/chat", text).await;
     assert_eq!(chat.status, 200, "{}", chat.text);
-    assert!(!chat.json()["answer"].as_str().unwrap().is_empty());
+    assert!(chat.text.contains("Paris"), "{}", chat.text);
 }
