@@ -313,9 +313,14 @@ async fn the_example_answers_each_with_its_own_adapter() {
     assert!(cited.trim().starts_with("halyard:"), "{cited:?}");
     assert!(!headline.contains("halyard:"), "{headline:?}");
     assert!(!headline.trim().is_empty());
+    // It was trained to say a word of the archive's sections.
+    let section = ask("section").await;
+    assert_eq!(section.trim().split(' ').count(), 1, "{section:?}");
+    assert!(!section.trim().is_empty());
     // Rows of one batch, each with an adapter of its own.
-    let both = engine.post("/both", body.clone()).await;
-    assert_eq!(both.status, 200, "{}", both.text);
-    let answer = both.json()["answer"].as_str().unwrap().to_owned();
+    let all = engine.post("/all", body.clone()).await;
+    assert_eq!(all.status, 200, "{}", all.text);
+    let answer = all.json()["answer"].as_str().unwrap().to_owned();
     assert!(answer.trim().starts_with("halyard:"), "{answer:?}");
+    assert_eq!(all.json()["section"], section);
 }
