@@ -2,6 +2,7 @@
 
 mod engine;
 pub mod faulty;
+pub mod servers;
 pub mod upstream;
 
 pub use engine::{Answer, Engine, repository, run_command, write_graph};
