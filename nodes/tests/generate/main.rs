@@ -11,7 +11,6 @@ mod paths;
 #[path = "../real_models/mod.rs"]
 mod real_models;
 
-use candle_core::Device;
 use nodes::{
     Generate, NodeError,
     adapter::{Adapter, Adapters},
@@ -39,14 +38,14 @@ const MAX_ROWS: usize = 256;
 /// Gemma 3 270M, loaded once.
 fn gemma() -> Arc<LanguageModel> {
     static GEMMA: OnceLock<Arc<LanguageModel>> = OnceLock::new();
-    let load = || LanguageModel::load(&real_models::gemma(), &Device::Cpu).unwrap();
+    let load = || LanguageModel::load(&real_models::gemma(), &real_models::device()).unwrap();
     Arc::clone(GEMMA.get_or_init(|| Arc::new(load())))
 }
 
 /// A tiny random model of a family.
 fn tiny(name: &str) -> Arc<LanguageModel> {
     let path = golden(&format!("tiny-{name}.gguf"));
-    Arc::new(LanguageModel::load(&path, &Device::Cpu).unwrap())
+    Arc::new(LanguageModel::load(&path, &real_models::device()).unwrap())
 }
 
 fn golden(name: &str) -> PathBuf {
