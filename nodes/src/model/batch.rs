@@ -164,7 +164,7 @@ mod tests {
     fn small_batches_stay_whole_and_large_ones_are_divided() {
         // The number of texts in each chunk.
         let of = |lengths: &[usize], threads| -> Vec<usize> {
-            let chunks = chunks(lengths.iter().copied(), threads);
+            let chunks = chunks(lengths.iter().copied(), threads, CHUNK_TOKENS);
             chunks.into_iter().map(|chunk| chunk.len()).collect()
         };
         assert_eq!(of(&[0], 2), [1]);
@@ -181,7 +181,7 @@ mod tests {
             lengths in prop::collection::vec(0usize..600, 0..80),
             threads in 1usize..9,
         ) {
-            let chunks = chunks(lengths.iter().copied(), threads);
+            let chunks = chunks(lengths.iter().copied(), threads, CHUNK_TOKENS);
             let covered: Vec<usize> = chunks.iter().cloned().flatten().collect();
             prop_assert_eq!(covered, (0..lengths.len()).collect::<Vec<_>>());
             // A batch of one round may stay whole.

@@ -12,12 +12,12 @@ fn logits_with_an_adapter_are_those_of_peft() {
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| logits[id]).collect();
         let with = difference(&ours, &case.top_logits);
         println!("{:?}: {with}", case.prompt);
-        assert!(with <= LOGIT_TOLERANCE, "{:?}: {with}", case.prompt);
+        assert!(with <= logit_tolerance(), "{:?}: {with}", case.prompt);
         let bare = bench.read(&case.tokens, MAX_ROWS, None);
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| bare[id]).collect();
         let without = difference(&ours, &case.top_logits);
         assert!(
-            without > 2.0 * LOGIT_TOLERANCE,
+            without > 2.0 * logit_tolerance(),
             "the adapter changes nothing: {without}"
         );
     }
@@ -72,7 +72,7 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
             let difference = difference(alone, together);
             let own = choice == index % 3;
             assert_eq!(
-                difference <= LOGIT_TOLERANCE,
+                difference <= logit_tolerance(),
                 own,
                 "{:?} with choice {choice}: {difference}",
                 cases[index].prompt
