@@ -17,7 +17,7 @@ fn logits_with_an_adapter_are_those_of_peft() {
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| bare[id]).collect();
         let without = difference(&ours, &case.top_logits);
         assert!(
-            without > 2.0 * logit_tolerance(),
+            without > 2.0 * LOGIT_TOLERANCE,
             "the adapter changes nothing: {without}"
         );
     }
@@ -67,12 +67,17 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
         })
         .collect();
     let together = bench.step(&mut rows);
+    // On a GPU the rows of a part and single ones are off each in its own way.
+    let bound = match has_kernels(&real_models::device()) {
+        true => LOGIT_TOLERANCE,
+        false => 2.0 * CANDLE_TOLERANCE,
+    };
     for (index, (alone, together)) in alone.iter().zip(&together).enumerate() {
         for (choice, alone) in alone.iter().enumerate() {
             let difference = difference(alone, together);
             let own = choice == index % 3;
             assert_eq!(
-                difference <= logit_tolerance(),
+                difference <= bound,
                 own,
                 "{:?} with choice {choice}: {difference}",
                 cases[index].prompt
