@@ -219,7 +219,7 @@ impl AdapterSet {
 
 impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEAD}version {}\n", self.version)?;
+        writeln!(f, "{HEAD}version {}", self.version)?;
         for source in &self.sources {
             write!(f, "\nsource {}", quoted(&source.uri))?;
             if let Some(revision) = &source.revision {

@@ -220,7 +220,11 @@ impl Loader<Adapter> for AdapterFolder {
             )
         };
         inspect(&folder).map_err(failed)?;
-        self.hold_against_lock(name, &folder).map_err(failed)?;
+        let held = self.hold_against_lock(name, &folder);
+        held.map_err(|problem| match problem {
+            Problem::NotLocked { .. } => not_locked(name),
+            problem => failed(problem),
+        })?;
         let generation = generation(&folder).map_err(failed)?;
         let value = Adapter::load(name, &folder, &self.base).map_err(|error| {
             NodeError::because(format!("failed to load adapter {name:?}: {error}"), error)
@@ -317,9 +321,19 @@ fn cannot_fetch(name: &str, problem: Problem) -> NodeError {
     match problem {
         // A folder that holds something else is no adapter either, but worth a reason.
         Problem::NotFound { .. } => missing(name),
-        Problem::Unreachable { .. } => NodeError::unavailable(reason),
+        Problem::NotLocked { .. } => not_locked(name),
+        Problem::Unreachable { .. } | Problem::Offline { .. } => NodeError::unavailable(reason),
         problem => NodeError::because(reason, problem),
     }
+}
+
+/// For requests there is none; whoever put it there learns why.
+fn not_locked(name: &str) -> NodeError {
+    tracing::warn!(
+        adapter = name,
+        "an adapter that is not in the lock is not taken"
+    );
+    missing(name)
 }
 
 fn missing(name: &str) -> NodeError {
