@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -140,29 +140,45 @@ async fn what_a_bucket_refuses_is_said() {
     }
 }
 
-fn trained(name: &str) -> PathBuf {
-    let examples = repository().join("examples");
-    match name {
-        "qa" => examples.join("rag/adapters/qa"),
-        other => examples.join("adapters/adapters").join(other),
-    }
+/// The trained adapter of the example, its effect multiplied by `times`.
+fn adapter(times: f64) -> tempfile::TempDir {
+    let trained = repository().join("examples/rag/adapters/reranker");
+    let folder = tempfile::tempdir().unwrap();
+    let weights = "adapter_model.safetensors";
+    fs::copy(trained.join(weights), folder.path().join(weights)).unwrap();
+    let config = fs::read(trained.join("adapter_config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config["lora_alpha"] = json!(config["lora_alpha"].as_f64().unwrap() * times);
+    fs::write(
+        folder.path().join("adapter_config.json"),
+        config.to_string(),
+    )
+    .unwrap();
+    folder
 }
 
-async fn written(engine: &Engine, adapter: &str) -> Answer {
-    let request = engine.client().post(engine.url("/write"));
+async fn by(engine: &Engine, adapter: &str) -> Answer {
+    let request = engine.client().post(engine.url("/vectors"));
     let request = request.header("x-lora-id", adapter);
-    let text = "Halyard keeps the photo albums of a family on a small computer at home.";
-    engine.send(request.json(&json!({ "text": text }))).await
+    engine
+        .send(request.json(&json!({ "text": "a small boat" })))
+        .await
+}
+
+async fn vector_by(engine: &Engine, adapter: &str) -> Value {
+    let answer = by(engine, adapter).await;
+    assert_eq!(answer.status, 200, "{adapter}: {}", answer.text);
+    answer.json()["vector"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn adapters_from_a_bucket_come_when_they_are_named() {
     let s3 = S3::start("models").await;
-    s3.put_folder("models/adapters/title", &trained("headline"))
+    let (once, twice) = (adapter(1.0), adapter(2.0));
+    s3.put_folder("models/adapters/title", once.path()).await;
+    s3.put_folder("models/adapters/team/nested", once.path())
         .await;
-    s3.put_folder("models/adapters/team/nested", &trained("headline"))
-        .await;
-    s3.put_folder("models/elsewhere/qa", &trained("qa")).await;
+    s3.put_folder("models/elsewhere/twice", twice.path()).await;
     s3.put("models/adapters/broken/adapter_config.json", b"{".to_vec())
         .await;
     s3.put(
@@ -170,48 +186,41 @@ async fn adapters_from_a_bucket_come_when_they_are_named() {
         b"no".to_vec(),
     )
     .await;
-    let example = fs::read_to_string(repository().join("examples/adapters/graph.kdl")).unwrap();
-    let mut lines = example.lines();
-    let source = lines
-        .find(|line| line.trim().starts_with("source \"pip:"))
-        .unwrap();
-    let (folder, graph) = write_graph(&format!(
+    let (_folder, graph) = write_graph(&format!(
         r#"
-model gemma {{
-    {source}
+model minilm {{
+    source "{MINILM}"
     adapters "s3://models/adapters/" max-loaded=3
-    adapter quoted {{ source "s3://models/elsewhere/qa/" }}
+    adapter twice {{ source "s3://models/elsewhere/twice/" }}
 }}
-graph write route="/write" {{
+graph vectors route="/vectors" {{
     input {{ text type=string }}
-    generate answer {{
-        model gemma adapter="{{{{ header.x_lora_id }}}}"
-        prompt "Text: {{{{ input.text }}}}\nHeadline:"
-        max-tokens 6
+    embed vector {{
+        model minilm adapter="{{{{ header.x_lora_id }}}}"
+        text "{{{{ input.text }}}}"
     }}
-    output {{ answer "{{{{ answer }}}}" }}
+    output {{ vector "{{{{ vector }}}}" }}
 }}"#
     ));
     let engine = Engine::start_in(&graph, &[], &S3::variables(&s3.url));
-    drop(folder);
 
-    let title = written(&engine, "title").await;
-    assert_eq!(title.status, 200, "{}", title.text);
-    let quoted = written(&engine, "quoted").await;
-    assert_eq!(quoted.status, 200, "{}", quoted.text);
-    assert_ne!(title.json()["answer"], quoted.json()["answer"]);
-    let unknown = written(&engine, "nobody").await;
+    let (title, twice_as_much) = (
+        vector_by(&engine, "title").await,
+        vector_by(&engine, "twice").await,
+    );
+    assert_ne!(title, twice_as_much);
+    let unknown = by(&engine, "nobody").await;
     assert_eq!(unknown.status, 404, "{}", unknown.text);
     assert!(unknown.text.contains("nobody"), "{}", unknown.text);
-    assert_eq!(written(&engine, "../elsewhere/qa").await.status, 400);
-    let broken = written(&engine, "broken").await;
+    assert_eq!(by(&engine, "../elsewhere/twice").await.status, 400);
+    let broken = by(&engine, "broken").await;
     assert_eq!(broken.status, 500, "{}", broken.text);
 
     let listed = engine
         .send(engine.client().get(engine.admin("/adapters")))
         .await
         .text;
-    for name in ["\"title\"", "\"quoted\"", "\"team\"", "\"broken\""] {
+    for name in ["\"title\"", "\"twice\"", "\"team\"", "\"broken\""] {
         assert!(listed.contains(name), "{listed}");
     }
     let load = async |name: &str, path: &str| {
@@ -221,22 +230,24 @@ graph write route="/write" {{
     };
     let added = load("tenant-7", "s3://models/adapters/team/nested").await;
     assert_eq!(added.status, 200, "{}", added.text);
-    let by_alias = written(&engine, "tenant-7").await;
-    assert_eq!(by_alias.json()["answer"], title.json()["answer"]);
-    for outside in ["s3://models/elsewhere/qa/", "s3://other/adapters/x", "/etc"] {
+    assert_eq!(vector_by(&engine, "tenant-7").await, title);
+    for outside in [
+        "s3://models/elsewhere/twice/",
+        "s3://other/adapters/x",
+        "/etc",
+    ] {
         let refused = load("tenant-8", outside).await;
         assert_eq!(refused.status, 400, "{outside}: {}", refused.text);
     }
 
     // A changed adapter is noticed within half a minute of its use.
-    s3.put_folder("models/adapters/title", &trained("qa")).await;
+    s3.put_folder("models/adapters/title", twice.path()).await;
     let begun = Instant::now();
-    while written(&engine, "title").await.json()["answer"] == title.json()["answer"] {
+    while vector_by(&engine, "title").await == title {
         assert!(begun.elapsed() < PATIENCE, "{}", engine.log());
         sleep(Duration::from_secs(1)).await;
     }
-    let exchanged = written(&engine, "title").await;
-    assert_eq!(exchanged.json()["answer"], quoted.json()["answer"]);
+    assert_eq!(vector_by(&engine, "title").await, twice_as_much);
 }
 
 /// A plain web server with TLS: no ranges, no etags.

@@ -56,11 +56,6 @@ impl Download<'_> {
             if failures == ATTEMPTS {
                 return Err(problem);
             }
-            // The store may know no ranges.
-            if failures > 0 && have > 0 {
-                self.remove()?;
-                best = 0;
-            }
             tracing::debug!(what = self.what, have, %problem, "taking a download up again");
         }
     }
@@ -73,7 +68,16 @@ impl Download<'_> {
             return Ok(self.object.version.clone());
         }
         let answer = self.store.get_opts(&self.location, self.options(have));
-        let answer = answer.await.map_err(|error| self.problem(&error))?;
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if have > 0 && knows_no_ranges(&error) {
+                    // From the start then, at the next attempt.
+                    self.remove()?;
+                }
+                return Err(self.problem(&error));
+            }
+        };
         self.check(&answer, have)?;
         let version = answer.meta.version.clone();
         let write = || Problem::disk("write", &self.incomplete);
@@ -167,6 +171,14 @@ impl Download<'_> {
     fn remove(&self) -> Result<(), Problem> {
         remove(&self.incomplete)
     }
+}
+
+/// Whether a store would give the whole object, and not its rest.
+fn knows_no_ranges(error: &object_store::Error) -> bool {
+    let said = error.to_string();
+    matches!(error, object_store::Error::NotSupported { .. })
+        || said.contains("Received non-partial response")
+        || said.contains("status code: 416")
 }
 
 fn remove(path: &Path) -> Result<(), Problem> {
