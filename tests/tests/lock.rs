@@ -219,14 +219,8 @@ async fn a_locked_engine_serves_what_was_locked_and_nothing_else() {
 
     // A reload to what the lock does not have is refused, and what runs goes on.
     let text = fs::read_to_string(&graph).unwrap();
-    fs::write(
-        &graph,
-        text.replace(
-            "model minilm",
-            "model other { source \"file:m\" }\nmodel minilm",
-        ),
-    )
-    .unwrap();
+    let other = format!("model other {{ source \"file:m\" }}\n{text}");
+    fs::write(&graph, other).unwrap();
     let reload = engine.client().post(engine.admin("/reload"));
     let reload: Value = engine.send(reload).await.json();
     assert_eq!(reload["ok"], false, "{reload}");
