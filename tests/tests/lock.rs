@@ -196,6 +196,37 @@ async fn a_lock_is_written_once_and_held_to_the_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_keeps_versions_gives_the_locked_one() {
+    let s3 = S3::start("models").await;
+    let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    s3.put("models?versioning", on.into()).await;
+    s3.put("models/m/model.safetensors", weights(b"abc")).await;
+    s3.put("models/m/config.json", b"{}".to_vec()).await;
+    let case = Case::new(&s3);
+    let (code, said) = case.engine(&["lock"], "cache");
+    assert_eq!(code, 0, "{said}");
+    assert!(case.lock().contains(" version=\""), "{}", case.lock());
+    s3.put("models/m/config.json", b"[]".to_vec()).await;
+    let (code, said) = case.engine(&["pull", "--locked"], "fresh");
+    assert_eq!(code, 0, "{said}");
+    let config = only_file(&case.path("fresh/content"), "config.json");
+    assert_eq!(fs::read(config).unwrap(), b"{}");
+    // What is locked anew has the new version of one object, and the old one of the other.
+    let before = case.lock();
+    assert_eq!(case.engine(&["lock"], "cache").0, 0);
+    assert_eq!(case.engine(&["lock"], "another").0, 0);
+    assert!(case.engine(&["lock"], "cache").1.contains("unchanged"));
+    let same = |lock: &str| {
+        let weights = lock
+            .lines()
+            .filter(|line| line.contains("model.safetensors"));
+        weights.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(same(&before), same(&case.lock()));
+    assert_ne!(before, case.lock());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_locked_engine_serves_what_was_locked_and_nothing_else() {
     let (folder, graph) = write_graph(
         r#"

@@ -241,7 +241,9 @@ async fn the_adapters_of_all_elements_come_while_retrieval_runs() {
         "each once, and no name that is none"
     );
     advance(COLD_LOAD).await;
-    open.map(|open| open.send(()).unwrap());
+    for open in open {
+        open.send(()).unwrap();
+    }
     until(|| library.0.snapshot().loaded == 3).await;
     // What could not be loaded ahead is an error in its turn.
     let (took, answer) = refused.await.unwrap();

@@ -285,17 +285,18 @@ impl Objects {
         let client = self.client(place)?;
         let mut parts: Vec<Part> = objects
             .iter()
-            .map(|object| Part {
-                have: before
-                    .as_ref()
-                    .and_then(|note| kept(note, object, &self.store)),
-                path: work.join(digest::of_text(&format!(
-                    "{} {}",
-                    object.path,
-                    object.mark()
-                ))),
-                expected: digests(object).map(str::to_owned),
-                object: object.clone(),
+            .map(|object| {
+                let mark = digest::of_text(&format!("{} {}", object.path, object.mark()));
+                let mut part = Part {
+                    object: object.clone(),
+                    path: work.join(mark),
+                    have: None,
+                    expected: digests(object).map(str::to_owned),
+                };
+                if let Some(note) = &before {
+                    part.keep(note, &self.store);
+                }
+                part
             })
             .collect();
         let missing = parts.iter_mut().filter(|part| part.have.is_none());
@@ -395,14 +396,22 @@ struct Part {
     expected: Option<String>,
 }
 
-/// Where the cache has an object that did not change.
-fn kept(note: &Note, object: &Object, store: &Store) -> Option<(PathBuf, String)> {
-    let sha256 = note.digest_of(object)?.to_owned();
-    let path = match note.inside.is_empty() {
-        true => note.path(store).join(&object.path),
-        false => note.path(store),
-    };
-    path.is_file().then_some((path, sha256))
+impl Part {
+    /// Takes from the cache what did not change.
+    fn keep(&mut self, note: &Note, store: &Store) {
+        let Some(noted) = note.of(&self.object) else {
+            return;
+        };
+        let path = match note.inside.is_empty() {
+            true => note.path(store).join(&self.object.path),
+            false => note.path(store),
+        };
+        if path.is_file() {
+            // A listing does not say which version it is.
+            self.object.version.clone_from(&noted.object.version);
+            self.have = Some((path, noted.sha256.clone()));
+        }
+    }
 }
 
 /// Makes one content of the parts, and notes it.

@@ -98,11 +98,10 @@ impl Note {
                 .all(|(noted, object)| noted.object.is_same(object))
     }
 
-    /// The digest of an object that it has the content of.
-    pub(super) fn digest_of(&self, object: &Object) -> Option<&str> {
+    /// What is noted of an object that did not change.
+    pub(super) fn of(&self, object: &Object) -> Option<&Noted> {
         let mut noted = self.objects.iter();
-        let found = noted.find(|noted| noted.object.is_same(object));
-        found.map(|noted| noted.sha256.as_str())
+        noted.find(|noted| noted.object.is_same(object))
     }
 }
 
