@@ -12,10 +12,11 @@ use std::{
 /// Paths are relative to the folder of `file`.
 pub fn gather(file: &Path) -> impl FnOnce(&Document) -> Facts {
     let base_dir = base_dir(file);
+    let lock = crate::locked::peek(file);
     move |document| {
         let models = document.models.iter().filter_map(|model| {
             let facts = ModelFacts {
-                dimensions: nodes::local_dimensions(model, &base_dir),
+                dimensions: nodes::local_dimensions(model, &base_dir, lock.as_ref()),
                 adapters: nodes::local_adapters(model, &base_dir),
             };
             let known = facts.dimensions.is_some() || facts.adapters.is_some();

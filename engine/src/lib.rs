@@ -11,6 +11,7 @@ pub mod execute;
 pub mod facts;
 pub mod ingress;
 pub mod load;
+pub mod locked;
 pub mod metrics;
 pub mod pool;
 pub mod progress;

@@ -7,7 +7,8 @@
 use crate::{
     facts,
     ingress::{Doors, Front},
-    load::{self, Given, Origin},
+    load::{self, Given, Loaded, Origin},
+    locked,
     progress::Bars,
     reload::{self, Control, Order, Ordered, Outcome, watch::Decision, watch::Watch},
     report::{self, Style},
@@ -41,6 +42,8 @@ pub struct Settings {
     pub file: PathBuf,
     /// Whether a changed file is loaded without being asked.
     pub watch: bool,
+    /// Whether nothing is taken but what the lock has.
+    pub locked: bool,
     /// Whether requests come in at an address of the command line, and not at the file's.
     pub own_listen: bool,
     /// The same for `admin`.
@@ -238,19 +241,35 @@ impl Supervisor {
         let load = move || load::load(&file, facts::gather(&file));
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|error| vec![format!("the file cannot be read: {error}")])?;
-        let loaded = match loaded {
+        let mut loaded = match loaded {
             Ok(loaded) => loaded,
             Err(rejected) => {
                 self.watch = reload::watch(&rejected.sources, &rejected.missing);
                 return Err(drawn(&rejected.diagnostics, &rejected.sources));
             }
         };
+        let locked = self.take_lock(&mut loaded);
         self.watch = reload::watch(&loaded.sources, &[]);
         let unbuilt = unbuilt(&loaded.program);
         if !unbuilt.is_empty() {
             return Err(drawn(&unbuilt, &loaded.sources));
         }
+        locked?;
         self.change_to(Arc::new(loaded.program)).await
+    }
+
+    /// Reads the lock again, which may have changed with the file. What is loaded stays as it is.
+    fn take_lock(&self, loaded: &mut Loaded) -> Result<(), Vec<String>> {
+        let binding = self.settings.locked;
+        let (lock, problems) = locked::read(&self.settings.file, loaded, binding);
+        if problems.iter().any(Diagnostic::is_error) {
+            return Err(drawn(&problems, &loaded.sources));
+        }
+        for problem in &problems {
+            warn!(code = problem.code, "{}", problem.message);
+        }
+        self.fetcher.use_lock(lock, binding);
+        Ok(())
     }
 
     async fn roll_back(&mut self, wanted: Option<u64>) -> Result<Option<Plan>, Vec<String>> {

@@ -106,6 +106,10 @@ codes! {
     NO_GRAPH = "no-graph";
     /// An option whose behaviour is not built yet.
     NOT_BUILT_YET = "not-built-yet";
+    /// A model without a source in the lock, or a source in the lock that nothing names.
+    LOCK_OUTDATED = "lock-outdated";
+    /// A source that is not what the lock says.
+    LOCK_MISMATCH = "lock-mismatch";
     /// A line of a load trace that `engine simulate` cannot use.
     BAD_TRACE = "bad-trace";
 }

@@ -12,6 +12,7 @@ mod document;
 mod examples;
 mod format;
 pub mod kind;
+mod lock;
 mod node;
 mod parse;
 mod pool;
@@ -30,6 +31,7 @@ pub use document::{
 };
 pub use format::format;
 pub use kind::{Kind, Port, Work};
+pub use lock::{Lock, LockedFile, LockedSource};
 pub use node::{Each, Fallback, NodeDecl};
 pub use parse::parse;
 pub use pool::{

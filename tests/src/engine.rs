@@ -32,8 +32,14 @@ pub fn write_graph(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 /// Runs a command of the binary to its end.
 pub fn run_command(arguments: &[&str]) -> Output {
+    run_command_in(arguments, &[])
+}
+
+/// The same with these environment variables beside those of the test.
+pub fn run_command_in(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(binary())
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(repository())
         .output()
         .expect("the binary can be run")
@@ -54,6 +60,15 @@ fn binary() -> &'static Path {
         build.args(["--test", "architecture"]);
         if profile.ends_with("release") {
             build.arg("--release");
+        }
+        // What cargo told this test about its own crate: the build script of `ring` is run again
+        // where it differs, and with it all that speaks TLS would be built anew.
+        let of_crate =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(of_crate) {
+                build.env_remove(name);
+            }
         }
         let built = build.current_dir(repository()).status();
         assert!(
@@ -100,21 +115,27 @@ impl Engine {
 
     /// Starts with further arguments.
     pub fn start_with(file: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(file, arguments, &[])
+    }
+
+    /// The same with these environment variables beside those of the test.
+    pub fn start_in(file: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let own = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        Self::run(file, &[&own, arguments].concat())
+        Self::run(file, &[&own, arguments].concat(), environment)
     }
 
     /// Starts at the addresses that the file states.
     pub fn start_as_written(file: &Path) -> Self {
-        Self::run(file, &[])
+        Self::run(file, &[], &[])
     }
 
-    fn run(file: &Path, arguments: &[&str]) -> Self {
+    fn run(file: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary())
             .arg("run")
             .arg(file)
             .args(["--log-format", "json"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .current_dir(repository())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

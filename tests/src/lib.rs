@@ -2,7 +2,9 @@
 
 mod engine;
 pub mod faulty;
+pub mod relay;
+pub mod s3;
 pub mod servers;
 pub mod upstream;
 
-pub use engine::{Answer, Engine, repository, run_command, write_graph};
+pub use engine::{Answer, Engine, repository, run_command, run_command_in, write_graph};

@@ -15,6 +15,7 @@ use engine::{
 };
 use graphs::{Graph, Program};
 use nodes::StandardCatalog;
+use schema::Lock;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::oneshot};
 
@@ -60,8 +61,10 @@ impl Bench {
             return runtime.block_on(self.measure(plan));
         }
         let file = PathBuf::from(&self.target);
-        let program = terminal::load_to_run(&file)?.program;
-        runtime.block_on(self.serve_and_measure(file, program, plan))
+        let mut loaded = terminal::load_to_run(&file)?;
+        let lock = terminal::lock(&file, &mut loaded, false)?;
+        let measured = self.serve_and_measure(file, loaded.program, lock, plan);
+        runtime.block_on(measured)
     }
 
     fn plan(&self) -> Result<Plan, Failure> {
@@ -94,12 +97,14 @@ impl Bench {
         self,
         file: PathBuf,
         program: Program,
+        lock: Option<Lock>,
         mut plan: Plan,
     ) -> Result<(), Failure> {
         let graph = self.chosen(&program)?;
         let base_dir = facts::base_dir(&file);
         let bars = Bars::default();
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
+        fetcher.use_lock(lock, false);
         let program = Arc::new(program);
         let catalog = Arc::new(StandardCatalog::new(
             program.models(),

@@ -1,9 +1,13 @@
 //! `engine check`: every problem of a file.
 
-use super::{Exit, Failure, terminal};
-use engine::{load, report};
+use super::{Exit, Failure, lock, terminal};
+use engine::{
+    load::{self, Loaded},
+    locked, report,
+};
+use schema::{Diagnostic, Sources};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Report every problem of a file without running it.
 #[derive(Debug, clap::Args)]
@@ -14,6 +18,10 @@ pub struct Check {
     /// Print problems as JSON, one object a file, for editors and scripts.
     #[arg(long)]
     json: bool,
+    /// Hold each file against the lock beside it: what the lock lacks, and what is on this machine
+    /// and something else, is an error.
+    #[arg(long)]
+    locked: bool,
 }
 
 impl Check {
@@ -21,7 +29,7 @@ impl Check {
         let mut bad = 0;
         for file in &self.files {
             let (diagnostics, sources, good) = match load::load(file, engine::facts::gather(file)) {
-                Ok(loaded) => (loaded.warnings, loaded.sources, true),
+                Ok(loaded) => self.with_lock(file, loaded)?,
                 Err(rejected) => (rejected.diagnostics, rejected.sources, false),
             };
             bad += usize::from(!good);
@@ -46,5 +54,21 @@ impl Check {
                 message: String::new(),
             }),
         }
+    }
+
+    /// What is to be said of a good file and of its lock, and whether both are good.
+    fn with_lock(
+        &self,
+        file: &Path,
+        mut loaded: Loaded,
+    ) -> Result<(Vec<Diagnostic>, Sources, bool), Failure> {
+        let (lock, mut problems) = locked::read(file, &mut loaded, self.locked);
+        if let Some(lock) = lock.filter(|_| self.locked) {
+            problems.extend(lock::here(file, &loaded, lock, true)?);
+        }
+        let good = !problems.iter().any(Diagnostic::is_error);
+        let mut all = loaded.warnings;
+        all.extend(problems);
+        Ok((all, loaded.sources, good))
     }
 }

@@ -33,11 +33,14 @@ pub struct Index {
 
 impl Index {
     pub fn execute(self) -> Result<(), Failure> {
-        let program = terminal::load(&self.graph, facts::gather(&self.graph))?.program;
+        let mut loaded = terminal::load(&self.graph, facts::gather(&self.graph))?;
+        let lock = terminal::lock(&self.graph, &mut loaded, false)?;
+        let program = loaded.program;
         let name = self.name(&program)?;
         let bars = Bars::default();
         let base_dir = facts::base_dir(&self.graph);
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
+        fetcher.use_lock(lock, false);
         let catalog = StandardCatalog::new(
             program.models(),
             program.indexes(),

@@ -7,6 +7,7 @@ mod check;
 mod fmt;
 mod graph;
 mod index;
+mod lock;
 mod plan;
 mod pull;
 mod reference;
@@ -33,6 +34,8 @@ pub enum Command {
     Graph(graph::Draw),
     /// Fetch the models of a file, so that a later run needs no network.
     Pull(pull::Pull),
+    /// Write down what the sources of a file stand for.
+    Lock(lock::Lock),
     /// Put documents into an index, or take them out.
     Index(index::Index),
     /// Load a graph and report throughput and latency.
@@ -62,6 +65,7 @@ impl Command {
             Command::Fmt(fmt) => fmt.execute(),
             Command::Graph(draw) => draw.execute(),
             Command::Pull(pull) => pull.execute(),
+            Command::Lock(lock) => lock.execute(),
             Command::Index(index) => index.execute(),
             Command::Bench(bench) => bench.execute(),
             Command::Simulate(simulate) => simulate.execute(),

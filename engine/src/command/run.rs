@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use engine::{
     facts,
     ingress::{Connections, Doors, Front, serve},
+    locked,
     metrics::Metrics,
     progress::Bars,
     reload::Control,
@@ -14,7 +15,7 @@ use engine::{
 };
 use graphs::Program;
 use nodes::StandardCatalog;
-use schema::{ByteSize, Sources};
+use schema::{ByteSize, Lock, Sources};
 use std::{
     io::IsTerminal,
     net::{SocketAddr, ToSocketAddrs},
@@ -40,6 +41,9 @@ pub struct Run {
     /// Fetch nothing: use models that are on this machine.
     #[arg(long)]
     offline: bool,
+    /// Take nothing but what the lock beside the file has, as it has it.
+    #[arg(long)]
+    locked: bool,
     /// Load a changed file only when asked: SIGHUP, `engine reload`.
     #[arg(long)]
     no_watch: bool,
@@ -103,17 +107,19 @@ pub fn runtime(workers: usize) -> Result<Runtime, Failure> {
 impl Run {
     pub fn execute(self) -> Result<(), Failure> {
         let human = self.log.start()?;
-        let loaded = terminal::load_to_run(&self.file)?;
+        let mut loaded = terminal::load_to_run(&self.file)?;
+        let lock = terminal::lock(&self.file, &mut loaded, self.locked)?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let program = Arc::new(loaded.program);
         let sources = loaded.sources;
-        runtime(workers)?.block_on(self.serve(program, &sources, human))
+        runtime(workers)?.block_on(self.serve(program, &sources, lock, human))
     }
 
     async fn serve(
         self,
         program: Arc<Program>,
         sources: &Sources,
+        lock: Option<Lock>,
         human: bool,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
@@ -126,6 +132,11 @@ impl Run {
         let bars = Bars::default();
         let base_dir = facts::base_dir(&self.file);
         let fetcher = startup::fetcher(&base_dir, self.offline, &bars);
+        fetcher.use_lock(lock.clone(), self.locked);
+        if let Some(lock) = lock {
+            let verified = locked::verify(program.models(), &lock, &fetcher);
+            terminal::accept(&verified.await, sources)?;
+        }
         let catalog = Arc::new(StandardCatalog::new(
             program.models(),
             program.indexes(),
@@ -185,6 +196,7 @@ impl Run {
         Settings {
             file: self.file,
             watch: !self.no_watch,
+            locked: self.locked,
             own_listen: self.listen.is_some(),
             own_admin: self.admin.is_some(),
             public,

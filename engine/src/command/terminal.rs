@@ -4,11 +4,12 @@ use super::Failure;
 use engine::{
     facts,
     load::{self, Loaded, Rejected},
+    locked,
     report::{self, Style},
     topology::unbuilt,
 };
 use graphs::Facts;
-use schema::Document;
+use schema::{Diagnostic, Document, Lock, Sources};
 use std::{io::IsTerminal, path::Path};
 
 /// How to draw on standard error.
@@ -50,6 +51,23 @@ pub fn load_to_run(path: &Path) -> Result<Loaded, Failure> {
     }
     eprint!("{}", report::human(&missing, &loaded.sources, style()));
     Err(Failure::invalid_file(report::summary(&missing)))
+}
+
+/// The lock of a file, printing what is to be said of it. With `binding` there must be one, and it
+/// must have everything.
+pub fn lock(path: &Path, loaded: &mut Loaded, binding: bool) -> Result<Option<Lock>, Failure> {
+    let (lock, problems) = locked::read(path, loaded, binding);
+    accept(&problems, &loaded.sources)?;
+    Ok(lock)
+}
+
+/// Draws problems, and fails if there is an error among them.
+pub fn accept(problems: &[Diagnostic], sources: &Sources) -> Result<(), Failure> {
+    eprint!("{}", report::human(problems, sources, style()));
+    match problems.iter().any(Diagnostic::is_error) {
+        true => Err(Failure::invalid_file(report::summary(problems))),
+        false => Ok(()),
+    }
 }
 
 /// Draws all problems on standard error.

@@ -56,7 +56,7 @@ pub(super) struct AskEach<'g> {
 }
 
 /// What `each` goes through.
-enum Elements {
+pub(super) enum Elements {
     List(Arc<[Value]>),
     Vector(Arc<[f32]>),
 }
@@ -87,15 +87,8 @@ impl Node {
             }),
             (None, _) => self.inline(view).map(Turn::Settled),
             (Some(each), action) => {
-                let list = match each.list.evaluate(view)? {
-                    Value::None => return Ok(Turn::Settled(None)),
-                    Value::List(list) => Elements::List(list),
-                    Value::Vector(vector) => Elements::Vector(vector),
-                    other => {
-                        let found = other.type_name();
-                        let reason = format!("`each` needs a list, got {found}");
-                        return Err(NodeError::invalid(reason));
-                    }
+                let Some(list) = Elements::of(each.list.evaluate(view)?)? else {
+                    return Ok(Turn::Settled(None));
                 };
                 if let Action::Ask(pool) = action {
                     return Ok(Turn::Each(AskEach {
@@ -205,14 +198,28 @@ fn is_named(on: &Value, name: &Value) -> bool {
 }
 
 impl Elements {
-    fn len(&self) -> usize {
+    /// The elements of a list or a vector; none of none.
+    pub(super) fn of(value: Value) -> Result<Option<Self>, NodeError> {
+        match value {
+            Value::None => Ok(None),
+            Value::List(list) => Ok(Some(Self::List(list))),
+            Value::Vector(vector) => Ok(Some(Self::Vector(vector))),
+            other => {
+                let found = other.type_name();
+                let reason = format!("`each` needs a list, got {found}");
+                Err(NodeError::invalid(reason))
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
         match self {
             Elements::List(list) => list.len(),
             Elements::Vector(vector) => vector.len(),
         }
     }
 
-    fn get(&self, index: usize) -> Value {
+    pub(super) fn get(&self, index: usize) -> Value {
         match self {
             Elements::List(list) => list[index].clone(),
             Elements::Vector(vector) => Value::Number(vector[index].into()),

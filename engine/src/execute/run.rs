@@ -165,7 +165,8 @@ impl State<'_> {
             let waits = !one.after().all(is_known);
             if !waits {
                 let node = &graph.nodes[one.node.index()];
-                kept.extend(one.begin(node, scope).map(|lease| (one.node, lease)));
+                let leases = one.begin(node, scope).into_iter();
+                kept.extend(leases.map(|lease| (one.node, lease)));
             }
             waits
         });

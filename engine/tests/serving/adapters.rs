@@ -115,6 +115,12 @@ const IF_WANTED: &str = r#"when="{{ input.wanted and hits | length > 0 }}" {
     prompt "{{ hits | length }} hits"
 }"#;
 
+/// Chosen by each element, which is known at the door.
+const BY_ITEM: &str = r#"each="{{ input.text | split }}" {
+    model m adapter="{{ item }}"
+    prompt "{{ hits | length }} hits"
+}"#;
+
 impl Catalog for Library {
     fn build<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Arc<dyn Node>, NodeError>> {
         let node: Arc<dyn Node> = Arc::new(Actor {
@@ -214,6 +220,59 @@ async fn a_cold_adapter_comes_while_retrieval_runs() {
     let after = library.0.snapshot();
     assert_eq!((after.hits, after.misses), (before.hits + 1, before.misses));
     assert_eq!(after.leases, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_adapters_of_all_elements_come_while_retrieval_runs() {
+    let script = Script::default();
+    let library = Library::new(&script, 4);
+    let topology = library.serve(BY_ITEM).await;
+    let open = ["a", "b", "c"].map(|name| script.gate(name));
+    let begun = Instant::now();
+    let fields = r#"{"text": "a b a ../x c", "lora": "unused"}"#;
+    let refused = send(&topology, fields);
+    until(|| script.begun().len() == 3).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO, "from the door on");
+    let mut loaded = script.begun();
+    loaded.sort();
+    assert_eq!(
+        loaded,
+        ["a", "b", "c"],
+        "each once, and no name that is none"
+    );
+    advance(COLD_LOAD).await;
+    for open in open {
+        open.send(()).unwrap();
+    }
+    until(|| library.0.snapshot().loaded == 3).await;
+    // What could not be loaded ahead is an error in its turn.
+    let (took, answer) = refused.await.unwrap();
+    assert!(answer.contains("an adapter's name consists of"), "{answer}");
+    assert_eq!(took, RETRIEVAL);
+    until(|| library.0.snapshot().leases == 0).await;
+
+    let before = library.0.snapshot();
+    let sent = send(&topology, r#"{"text": "c b a", "lora": "unused"}"#);
+    let expected = r#"{"answer":["by c","by b","by a"],"hit":"c b a"}"#;
+    assert_eq!(sent.await.unwrap(), (RETRIEVAL, expected.to_owned()));
+    let after = library.0.snapshot();
+    assert_eq!((after.hits, after.misses), (before.hits + 3, before.misses));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_loads_no_more_ahead_than_there_is_room_for() {
+    let script = Script::default();
+    let library = Library::new(&script, 2);
+    let topology = library.serve(BY_ITEM).await;
+    let sent = send(&topology, r#"{"text": "a b c d e f", "lora": "unused"}"#);
+    until(|| library.0.snapshot().leases == 2).await;
+    tokio::task::yield_now().await;
+    assert_eq!(script.begun().len(), 2);
+    let answer = sent.await.unwrap().1;
+    assert!(
+        answer.starts_with(r#"{"answer":["by a","by b","by c""#),
+        "{answer}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ mod entry;
 mod id;
 mod keeper;
 mod loader;
+mod remote;
 mod report;
 mod shared;
 mod store;
@@ -27,6 +28,7 @@ pub(crate) use adapters::names_in;
 pub use decide::Bounds;
 pub use id::check_name;
 pub use loader::{Loaded, Loader};
+pub(crate) use remote::RemoteFolder;
 pub use report::{LOAD_TIMES, Listed, Snapshot, State};
 pub use store::{AdapterStore, Ahead};
 

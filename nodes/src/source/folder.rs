@@ -63,7 +63,7 @@ pub(crate) fn inspect(path: &Path) -> Result<PathBuf, Problem> {
 }
 
 /// The files of a folder and its sub-folders that may be part of a model, in a stable order.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let read = || Problem::disk("read", folder);
     let mut homes = vec![folder.canonicalize().map_err(read())?];
     if let Some(blobs) = hub_blobs(&homes[0]) {

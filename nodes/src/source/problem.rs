@@ -44,12 +44,6 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
-    /// A form of source that is known and does not work yet.
-    #[error("sources of the form {scheme}: are not built yet")]
-    NotBuilt {
-        /// Its scheme.
-        scheme: String,
-    },
     /// It is not there.
     #[error("{what} does not exist")]
     NotFound {
@@ -78,6 +72,26 @@ pub enum Problem {
         /// What was asked for.
         what: String,
         /// What happened.
+        reason: String,
+    },
+    /// It was exchanged on the server while it was being fetched.
+    #[error("{what} changed while it was fetched")]
+    Changed {
+        /// What was being fetched.
+        what: String,
+    },
+    /// The lock does not have it, and nothing but what the lock has may be used.
+    #[error("{what} is not in the lock")]
+    NotLocked {
+        /// What was looked for.
+        what: String,
+    },
+    /// It is not what the lock says.
+    #[error("{file} {reason}")]
+    Lock {
+        /// The file, or the source.
+        file: String,
+        /// What is different, as the rest of a sentence.
         reason: String,
     },
     /// The content is not the expected one.

@@ -22,6 +22,8 @@ pub struct Settings {
     pub offline: bool,
     /// The model hub.
     pub hub: HubSettings,
+    /// Object stores.
+    pub objects: ObjectSettings,
     /// The Python whose pip fetches wheels. `ENGINE_PYTHON`, else `python3`.
     pub python: PathBuf,
     /// Variables for pip beside those of the process: pip itself reads its user's configuration.
@@ -45,10 +47,47 @@ pub struct HubSettings {
     pub retry_pause: Duration,
 }
 
+/// Object stores, under the names that their own programs give these settings.
+#[derive(Debug, Clone)]
+pub struct ObjectSettings {
+    /// The variables that say where a store is and whom it takes us for: those that begin with
+    /// `AWS_`, `GOOGLE_`, `AZURE_` and `AZURITE_`, with their values.
+    pub variables: Vec<(String, Text)>,
+    /// How long the second try of a failed question waits; each further one up to twice as long.
+    pub retry_pause: Duration,
+}
+
+impl ObjectSettings {
+    const PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "AZURE_", "AZURITE_"];
+
+    /// Takes those of these variables that are about object stores.
+    pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let ours = |name: &str| Self::PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let variables = variables.into_iter();
+        let variables = variables.filter(|(name, value)| ours(name) && !value.is_empty());
+        Self {
+            variables: variables
+                .map(|(name, value)| (name, Text::secret(value)))
+                .collect(),
+            retry_pause: Duration::from_millis(200),
+        }
+    }
+
+    fn from_environment() -> Self {
+        let variables = std::env::vars_os();
+        Self::of(variables.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }))
+    }
+}
+
 impl Settings {
     /// What the environment says; `base_dir` is the working folder.
     pub fn from_environment() -> Self {
-        Self::from_variables(|name| std::env::var_os(name))
+        Self {
+            objects: ObjectSettings::from_environment(),
+            ..Self::from_variables(|name| std::env::var_os(name))
+        }
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
@@ -80,6 +119,7 @@ impl Settings {
                 offline: is_on("HF_HUB_OFFLINE"),
                 retry_pause: Duration::from_millis(500),
             },
+            objects: ObjectSettings::of([]),
             python: path("ENGINE_PYTHON").unwrap_or_else(|| PathBuf::from("python3")),
             pip_environment: Vec::new(),
         }
@@ -114,6 +154,24 @@ mod tests {
         let moved = settings(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]);
         assert_eq!(moved.cache_dir, Path::new("/c/engine"));
         assert_eq!(moved.hub.cache_dir, Path::new("/c/huggingface/hub"));
+    }
+
+    #[test]
+    fn variables_of_object_stores_are_secrets() {
+        let variables = [
+            ("AWS_SECRET_ACCESS_KEY", "s3cret"),
+            ("AWS_REGION", ""),
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/k.json"),
+            ("PATH", "/bin"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = ObjectSettings::of(variables);
+        let names: Vec<_> = settings.variables.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(
+            names,
+            ["AWS_SECRET_ACCESS_KEY", "GOOGLE_APPLICATION_CREDENTIALS"]
+        );
+        assert!(!format!("{settings:?}").contains("s3cret"));
     }
 
     #[test]

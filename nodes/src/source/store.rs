@@ -3,6 +3,7 @@
 //! ```text
 //! content/DIGEST/…    a file or folder under the digest of what it holds, never changed
 //! refs/KEY            which content a source gave
+//! notes/KEY           the same for a store that changes: which objects it had, and what they held
 //! work/KEY/…          what is being fetched; belongs to who holds the lock
 //! locks/KEY.lock      taken by who fetches
 //! checked/DIGEST-KEY  size and time of a file whose digest was seen to be right
@@ -66,21 +67,48 @@ impl Store {
         digest: &str,
         inside: &str,
     ) -> Result<PathBuf, Problem> {
-        let content = self.root.join("content");
-        fs::create_dir_all(&content).map_err(Problem::disk("create", &content))?;
-        let target = content.join(digest);
-        match fs::rename(made, &target) {
-            Ok(()) => {}
-            // The same content came from another source earlier.
-            Err(_) if target.is_dir() => {}
-            Err(source) => return Err(Problem::disk("rename", made)(source)),
-        }
+        self.keep(made, digest, inside)?;
         let inner = match inside {
             "" => digest.to_owned(),
             _ => format!("{digest}/{inside}"),
         };
         write_atomically(&self.root.join("refs").join(key), inner.as_bytes())?;
-        Ok(content.join(inner))
+        Ok(self.content(digest, inside))
+    }
+
+    /// Moves a finished folder to its place under `digest`, where `inside` of it will be found.
+    pub(super) fn keep(&self, made: &Path, digest: &str, inside: &str) -> Result<(), Problem> {
+        let content = self.root.join("content");
+        fs::create_dir_all(&content).map_err(Problem::disk("create", &content))?;
+        let target = content.join(digest);
+        let Err(source) = fs::rename(made, &target) else {
+            return Ok(());
+        };
+        // The same content came from another source earlier, perhaps under another name.
+        match target.is_dir() {
+            true if target.join(inside).exists() => Ok(()),
+            true => {
+                let (from, to) = (made.join(inside), target.join(inside));
+                let folder = to.parent().unwrap_or(&target);
+                fs::create_dir_all(folder).map_err(Problem::disk("create", folder))?;
+                fs::rename(&from, &to).map_err(Problem::disk("rename", &from))
+            }
+            false => Err(Problem::disk("rename", made)(source)),
+        }
+    }
+
+    /// Where the content with this digest is, or would be: the whole folder, or the file `inside`.
+    pub(super) fn content(&self, digest: &str, inside: &str) -> PathBuf {
+        let folder = self.root.join("content").join(digest);
+        match inside {
+            "" => folder,
+            inside => folder.join(inside),
+        }
+    }
+
+    /// Where what is remembered of a source is, or would be.
+    pub(super) fn note(&self, key: &str) -> PathBuf {
+        self.root.join("notes").join(key)
     }
 
     /// Holds a file against its expected digest. The digest is remembered with the file's size and
@@ -144,7 +172,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Proble
     Ok(())
 }
 
-/// What changes when a file is written to: its size and time, and its number where there is one.
+/// What changes when a file is written to: its size and times, and its number where there is one.
 pub(crate) fn file_state(path: &Path) -> std::io::Result<String> {
     let metadata = fs::metadata(path)?;
     let modified = metadata
@@ -153,10 +181,17 @@ pub(crate) fn file_state(path: &Path) -> std::io::Result<String> {
         .unwrap_or_default()
         .as_nanos();
     #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(&metadata);
+    let (number, changed) = {
+        use std::os::unix::fs::MetadataExt as _;
+        // Nobody can set this time, so that who writes and turns the other one back is seen.
+        (
+            metadata.ino(),
+            format!("{}.{}", metadata.ctime(), metadata.ctime_nsec()),
+        )
+    };
     #[cfg(not(unix))]
-    let number = 0;
-    Ok(format!("{} {modified} {number}", metadata.len()))
+    let (number, changed) = (0, String::new());
+    Ok(format!("{} {modified} {number} {changed}", metadata.len()))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use model::Declared;
-use schema::{Corpus, IndexBackend, IndexDecl, ModelDecl, Name, Work, kind::Backend};
+use schema::{Corpus, IndexBackend, IndexDecl, LockedSource, ModelDecl, Name, Work, kind::Backend};
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -91,6 +91,15 @@ impl StandardCatalog {
         let model = self.model(model)?;
         model.fetch_adapters().await?;
         model.fetch().await
+    }
+
+    /// What the sources of a model and of its adapters stand for now, those of its folder of adapters
+    /// included. Fetches what is not here.
+    ///
+    /// # Errors
+    /// What each of the sources said, and a folder of adapters that cannot be listed.
+    pub async fn lock(&self, model: &str) -> Result<Vec<LockedSource>, NodeError> {
+        self.model(model)?.lock().await
     }
 
     /// What is loaded, for people.

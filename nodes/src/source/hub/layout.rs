@@ -96,6 +96,14 @@ fn make_link(_relative: &str, blob: &Path, link: &Path) -> std::io::Result<()> {
     fs::hard_link(blob, link)
 }
 
+/// The commit whose snapshot a path leads into.
+pub(super) fn commit_of(path: &Path) -> Option<&str> {
+    let mut parts = path.iter().map(|part| part.to_str().unwrap_or_default());
+    parts.by_ref().find(|part| part.starts_with("models--"))?;
+    parts.next().filter(|part| *part == "snapshots")?;
+    parts.next().filter(|part| is_commit(part))
+}
+
 /// Whether it is a commit's full name.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())

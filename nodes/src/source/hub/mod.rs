@@ -3,13 +3,18 @@
 mod client;
 mod download;
 mod layout;
-mod select;
 
-use super::{HubSettings, Problem, Progress, place::HubPlace, store};
+use super::{
+    HubSettings, Problem, Progress,
+    place::HubPlace,
+    select::{self, Wanted},
+    store,
+};
 use client::{Client, Described, Listing};
 use download::Download;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use layout::{Repository, blob_digest, is_commit};
+use schema::LockedSource;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -69,6 +74,40 @@ impl Hub {
         }
     }
 
+    /// The folder or file of a place as it was when it was locked.
+    pub(super) async fn fetch_locked(
+        &self,
+        place: &HubPlace,
+        locked: &LockedSource,
+    ) -> Result<PathBuf, Problem> {
+        let revision = locked.revision.as_deref();
+        let commit = revision.filter(|revision| is_commit(revision));
+        let commit = commit.ok_or_else(|| Problem::Lock {
+            file: describe(place),
+            reason: "has no commit in the lock".to_owned(),
+        })?;
+        let place = HubPlace {
+            revision: commit.to_owned(),
+            ..place.clone()
+        };
+        // A commit does not change: if its files are here, nobody need be asked.
+        let repository = Repository::new(&self.settings.cache_dir, &place.repo);
+        let is_whole = |path: &PathBuf| {
+            let mut files = locked.files.iter();
+            path.is_file() || files.all(|file| path.join(&file.path).exists())
+        };
+        match repository.cached(&place).filter(is_whole) {
+            Some(path) => Ok(path),
+            None => self.fetch(&place, None).await,
+        }
+    }
+
+    /// The commit that a path of this hub's cache belongs to.
+    pub(super) fn commit_of(&self, path: &Path) -> Option<String> {
+        let inside = path.strip_prefix(&self.settings.cache_dir).ok()?;
+        layout::commit_of(inside).map(str::to_owned)
+    }
+
     /// Brings a snapshot up to what is needed of it.
     async fn complete(
         &self,
@@ -78,7 +117,12 @@ impl Hub {
         pin: Option<&str>,
         listing: Listing,
     ) -> Result<PathBuf, Problem> {
-        let files = select::select(&listing.files, place)?;
+        let wanted = Wanted {
+            repo: &place.repo,
+            inside: place.file.as_deref(),
+            naming: "with #FILE",
+        };
+        let files = select::select(&listing.files, wanted)?;
         if pin.is_some() && files.iter().filter(|file| select::is_weights(file)).count() != 1 {
             return Err(Problem::unsuitable(
                 describe(place),

@@ -1,14 +1,29 @@
 //! Which files of a repository make up a model. Pure.
 
-use crate::source::{Problem, allow::FileKind, place::HubPlace};
+use super::{Problem, allow::FileKind};
 
 /// How many names a message lists.
 const MAX_NAMED: usize = 8;
 
-/// Chooses what is fetched: one file if the place names one, else what may be loaded of the folder
-/// that it names or of the whole repository. Where there are safetensors, GGUF files are left out.
-pub(super) fn select(files: &[String], place: &HubPlace) -> Result<Vec<String>, Problem> {
-    let (repo, inside) = (&place.repo, place.file.as_deref());
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The whole, for messages.
+    pub(super) repo: &'a str,
+    /// The file or folder in it that is meant; everything if absent.
+    pub(super) inside: Option<&'a str>,
+    /// How one of several files is named.
+    pub(super) naming: &'static str,
+}
+
+/// Chooses what is fetched: one file if one is named, else what may be loaded of the folder that is
+/// named or of the whole repository. Where there are safetensors, GGUF files are left out.
+pub(super) fn select(files: &[String], wanted: Wanted<'_>) -> Result<Vec<String>, Problem> {
+    let Wanted {
+        repo,
+        inside,
+        naming,
+    } = wanted;
     if let Some(file) = inside
         && files.iter().any(|name| name == file)
     {
@@ -27,7 +42,7 @@ pub(super) fn select(files: &[String], place: &HubPlace) -> Result<Vec<String>, 
     };
     let what = || match inside {
         Some(file) => format!("{file} in {repo}"),
-        None => repo.clone(),
+        None => repo.to_owned(),
     };
     let ggufs: Vec<&String> = below(FileKind::Gguf).collect();
     let safetensors = below(FileKind::Safetensors).count();
@@ -43,7 +58,7 @@ pub(super) fn select(files: &[String], place: &HubPlace) -> Result<Vec<String>, 
         (0, several) => Err(Problem::unsuitable(
             what(),
             format!(
-                "holds several gguf files; name one with #FILE: {}",
+                "holds several gguf files; name one {naming}: {}",
                 some_of(several)
             ),
         )),
@@ -79,12 +94,12 @@ mod tests {
 
     fn selected(files: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
         let files: Vec<String> = files.iter().map(ToString::to_string).collect();
-        let place = HubPlace {
-            repo: "o/n".into(),
-            revision: "main".into(),
-            file: file.map(Into::into),
+        let wanted = Wanted {
+            repo: "o/n",
+            inside: file,
+            naming: "with #FILE",
         };
-        select(&files, &place).map_err(|problem| problem.to_string())
+        select(&files, wanted).map_err(|problem| problem.to_string())
     }
 
     #[test]
