@@ -1,6 +1,7 @@
 //! A file and its includes, from disk to a checked [`Program`].
 
-use graphs::{Facts, Machine, Program};
+use crate::content::{self, Named};
+use graphs::{Content, Facts, Machine, Program};
 use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -51,6 +52,8 @@ pub struct Rejected {
     pub files: Vec<PathBuf>,
     /// Files that could not be read: once one of them comes it is worth another try too.
     pub missing: Vec<PathBuf>,
+    /// What else on the disk it names, and what lay there.
+    pub named: (Vec<Named>, Content),
 }
 
 /// Reads and checks `path` and what it includes. `facts` is asked what is known of the declared
@@ -100,6 +103,7 @@ pub fn load_from(
         ..
     } = reader;
     let facts = facts(&document);
+    let named = content::of_document(&document);
     let (program, checked) = match graphs::check(document, &facts) {
         Ok(program) => {
             let warnings = program.warnings().to_vec();
@@ -120,6 +124,7 @@ pub fn load_from(
             sources,
             files,
             missing,
+            named: (named, facts.content),
         }),
     }
 }

@@ -4,10 +4,13 @@
 //! fallback replaced a text that had begun, and `done` ends a good answer. `error` carries a problem
 //! and ends a bad one. The walk lives inside the response body: a client that goes away drops it.
 
-use super::infer::{Asked, Leaving, note, problem_of};
+use super::{
+    infer::{Asked, Leaving, note, problem_of},
+    shadow::Copy,
+};
 use crate::{
     execute::{Answer, Delta, Request, RequestError},
-    topology::{Served, Topology},
+    topology::{Inside, Served, Topology},
 };
 use async_stream::stream;
 use axum::response::{
@@ -24,13 +27,15 @@ const PIECES: usize = 16;
 
 /// Walks the graph while the client reads.
 pub(super) fn reply(
-    topology: Arc<Topology>,
-    graph: usize,
+    (topology, graph, inside): (Arc<Topology>, usize, Inside),
     mut request: Request,
+    copy: Copy,
     asked: Asked,
     span: Span,
 ) -> Response {
     let events = stream! {
+        // A client that reads slowly is inside until it has read all.
+        let _inside = inside;
         let served = &topology.graphs()[graph];
         let leaving = Leaving::watch(served, &asked);
         let (sender, mut deltas) = mpsc::channel(PIECES);
@@ -44,6 +49,7 @@ pub(super) fn reply(
             }
         };
         leaving.stayed();
+        copy.compare(&result, served);
         while let Ok(piece) = deltas.try_recv() {
             yield delta(&piece);
         }

@@ -1,9 +1,10 @@
 //! One request of a graph: checked, walked, answered.
 
-use super::{Front, events, identity, input, problem::Problem};
+use super::{Front, events, generations::Chosen, identity, input, problem::Problem, shadow::Copy};
 use crate::{
     execute::{Answer, Request as Walked, RequestError},
-    topology::{Served, Topology},
+    rollout::choose::HEADER,
+    topology::{Inside, Outside, Served, Topology},
 };
 use axum::{
     body::Body,
@@ -12,13 +13,14 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use nodes::{Context, Value};
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span, debug, error, info_span, warn};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const GENERATION: HeaderName = HeaderName::from_static(HEADER);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -31,17 +33,22 @@ pub(super) struct Asked {
 
 /// Answers whatever is not one of the engine's own routes.
 pub(super) async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
     let asked = Asked {
-        id: identity::request_id(request.headers()),
+        id: identity::request_id(&parts.headers),
         begun: Instant::now(),
     };
-    let trace_id = identity::trace_id(request.headers());
+    let trace_id = identity::trace_id(&parts.headers);
     let span = info_span!("request", request_id = %asked.id, trace_id);
-    let topology = front.topology();
-    let mut response = match enter(&topology, &request) {
-        Ok(graph) => {
-            let reply = reply(&front, &topology, graph, request, &asked);
-            reply.instrument(span).await
+    let mut response = match enter(&front, &parts, &asked).await {
+        Ok(entered) => {
+            let generation = entered.named();
+            let reply = reply(&front, entered, (parts, body), &asked);
+            let mut response = reply.instrument(span).await;
+            if let Some(generation) = generation {
+                response.headers_mut().insert(GENERATION, generation.into());
+            }
+            response
         }
         Err(problem) => problem.for_request(&asked.id).into_response(),
     };
@@ -51,39 +58,117 @@ pub(super) async fn answer(State(front): State<Arc<Front>>, request: Request) ->
     response
 }
 
+/// A request that is inside of a graph.
+pub(super) struct Entered {
+    chosen: Chosen,
+    graph: usize,
+    /// To be kept until the last of the answer is made.
+    inside: Inside,
+}
+
+/// Finds the graph that is meant and goes in, if the request may ask it; waits while its turnstile is
+/// closed.
+async fn enter(front: &Front, request: &Parts, asked: &Asked) -> Result<Entered, Problem> {
+    loop {
+        let chosen = front.choose(request)?;
+        let graph = find(&chosen.topology, request)?;
+        let served = &chosen.topology.graphs()[graph];
+        if let Some(inside) = served.turnstile().enter() {
+            return Ok(Entered {
+                chosen,
+                graph,
+                inside,
+            });
+        }
+        let (allowed, deadline) = asked.time(&request.headers, served)?;
+        let waited = served.turnstile().wait(deadline, allowed).await;
+        if let Err(Outside { node, error }) = waited {
+            let error = RequestError {
+                graph: served.graph().id().as_str().into(),
+                node: Some(node),
+                error,
+            };
+            let problem = problem_of(&error, served);
+            note(&problem, served, asked);
+            return Err(problem);
+        }
+    }
+}
+
 /// Which graph is meant, if the request may ask it.
-fn enter(topology: &Topology, request: &Request) -> Result<usize, Problem> {
-    super::authorize(topology, request)?;
-    let path = request.uri().path();
+fn find(topology: &Topology, request: &Parts) -> Result<usize, Problem> {
+    super::authorize(topology, &request.headers)?;
+    let path = request.uri.path();
     let found = topology
         .index_at(path)
         .ok_or_else(|| Problem::no_route(path))?;
-    match *request.method() {
+    match request.method {
         Method::POST => Ok(found),
         _ => Err(Problem::method("POST")),
     }
 }
 
+impl Entered {
+    fn served(&self) -> &Served {
+        &self.chosen.topology.graphs()[self.graph]
+    }
+
+    /// The generation, where the answer is to name it.
+    fn named(&self) -> Option<u64> {
+        let generation = self.chosen.topology.generation();
+        self.chosen.named.then_some(generation)
+    }
+}
+
+impl Asked {
+    /// How long a request may take, and until when.
+    fn time(
+        &self,
+        headers: &HeaderMap,
+        served: &Served,
+    ) -> Result<(Duration, Option<Instant>), Problem> {
+        let longest = served.graph().timeout();
+        let allowed = identity::timeout(headers)?.map_or(longest, |asked| asked.min(longest));
+        Ok((allowed, self.begun.checked_add(allowed)))
+    }
+}
+
 async fn reply(
     front: &Front,
-    topology: &Arc<Topology>,
-    graph: usize,
-    request: Request,
+    mut entered: Entered,
+    (parts, body): (Parts, Body),
     asked: &Asked,
 ) -> Response {
-    let served = &topology.graphs()[graph];
-    let streamed = wants_events(request.headers());
-    let walked = match read(front, topology, served, request, asked).await {
-        Ok(walked) => walked,
-        Err(problem) => return refuse(problem, served, asked),
+    let streamed = wants_events(&parts.headers);
+    let copied = entered.chosen.copy.take();
+    let path = parts.uri.path().to_owned();
+    let arrived = match arrive(front, &entered.chosen.topology, (parts.headers, body)).await {
+        Ok(arrived) => arrived,
+        Err(problem) => return refuse(problem, entered.served(), asked),
     };
+    let copy = Copy::begin(copied, &path, &arrived, asked);
+    let walked = match arrived.fit(entered.served(), asked) {
+        Ok(walked) => walked,
+        Err(problem) => {
+            copy.compare_status(problem.status().as_u16());
+            return refuse(problem, entered.served(), asked);
+        }
+    };
+    let Entered {
+        chosen,
+        graph,
+        inside,
+    } = entered;
+    let topology = chosen.topology;
     if streamed {
-        let span = Span::current();
-        return events::reply(Arc::clone(topology), graph, walked, asked.clone(), span);
+        let way = (topology, graph, inside);
+        return events::reply(way, walked, copy, asked.clone(), Span::current());
     }
+    let served = &topology.graphs()[graph];
     let leaving = Leaving::watch(served, asked);
     let result = served.prepared().run(walked).await;
     leaving.stayed();
+    copy.compare(&result, served);
     match result {
         Ok(answer) => json(&answer, served, asked),
         Err(error) => refuse(problem_of(&error, served), served, asked),
@@ -122,39 +207,53 @@ impl Drop for Leaving<'_> {
     }
 }
 
-/// Reads the request and checks it against the graph's input.
-async fn read(
+/// A request whose body has arrived.
+#[derive(Debug, Clone)]
+pub(super) struct Arrived {
+    headers: HeaderMap,
+    body: Value,
+}
+
+/// Reads the request.
+async fn arrive(
     front: &Front,
     topology: &Topology,
-    served: &Served,
-    request: Request,
-    asked: &Asked,
-) -> Result<Walked, Problem> {
-    let (parts, body) = request.into_parts();
-    let patience = identity::timeout(&parts.headers)?;
+    (headers, body): (HeaderMap, Body),
+) -> Result<Arrived, Problem> {
+    // Before the body, which a request that makes no sense need not send.
+    identity::timeout(&headers)?;
     let most = topology.program().server().max_body.0;
-    let collected = collect(body, &parts.headers, most);
+    let collected = collect(body, &headers, most);
     let body = timeout(front.body_timeout, collected)
         .await
         .unwrap_or_else(|_| Err(Problem::slow(front.body_timeout)))?;
-    let body = parse(&parts.headers, &body)?;
-    let graph = served.graph();
-    let input = input::fit(body, graph.input()).map_err(Problem::input)?;
-    let headers = match served.prepared().reads_headers() {
-        true => identity::for_templates(&parts.headers),
-        false => Value::None,
-    };
-    let allowed = patience.map_or(graph.timeout(), |patience| patience.min(graph.timeout()));
-    Ok(Walked {
-        input,
+    Ok(Arrived {
+        body: parse(&headers, &body)?,
         headers,
-        context: Context {
-            request_id: Some(Arc::clone(&asked.id)),
-            deadline: asked.begun.checked_add(allowed),
-        },
-        allowed: Some(allowed),
-        deltas: None,
     })
+}
+
+impl Arrived {
+    /// Checks it against a graph's input.
+    pub(super) fn fit(&self, served: &Served, asked: &Asked) -> Result<Walked, Problem> {
+        let graph = served.graph();
+        let input = input::fit(self.body.clone(), graph.input()).map_err(Problem::input)?;
+        let headers = match served.prepared().reads_headers() {
+            true => identity::for_templates(&self.headers),
+            false => Value::None,
+        };
+        let (allowed, deadline) = asked.time(&self.headers, served)?;
+        Ok(Walked {
+            input,
+            headers,
+            context: Context {
+                request_id: Some(Arc::clone(&asked.id)),
+                deadline,
+            },
+            allowed: Some(allowed),
+            deltas: None,
+        })
+    }
 }
 
 async fn collect(body: Body, headers: &HeaderMap, most: u64) -> Result<Bytes, Problem> {
