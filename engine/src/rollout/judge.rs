@@ -118,7 +118,10 @@ fn faults(canary: &Canary, graph: &Compared, enough: u64) -> Vec<String> {
         && now > before.mul_f64(1.0 + canary.max_slowdown.0)
         && now > before + NOISE
     {
-        let mut fault = format!("graph {name}: p{}", canary.percentile * 100.0);
+        let mut fault = format!(
+            "graph {name}: p{}",
+            percent(canary.percentile).to_string().trim_end_matches('%')
+        );
         // Writing to a string does not fail.
         let _ = write!(
             fault,

@@ -2,7 +2,7 @@
 //!
 //! What is to happen is decided in [`rollout`](crate::rollout); here it is done.
 
-use super::{Done, Problems, Supervisor, change::Candidate};
+use super::{Done, Problems, Supervisor, capacity, change::Candidate};
 use crate::{
     ingress::Next,
     rollout::{
@@ -14,6 +14,7 @@ use crate::{
     },
     topology::Topology,
 };
+use graphs::Program;
 use nodes::StandardCatalog;
 use schema::Share;
 use std::{sync::Arc, time::Duration};
@@ -146,6 +147,14 @@ impl Supervisor {
     pub(super) fn abort_now(&mut self) -> Result<Done, Problems> {
         let by_hand = vec!["`engine abort` was asked for".to_owned()];
         self.abort(by_hand).ok_or_else(none_under_way)
+    }
+
+    /// Whether what is under way is about this program already.
+    pub(super) fn rolls_out(&self, program: &Program) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| {
+            let next = rollout.candidate.topology.program();
+            graphs::plan(next, program, capacity()).is_empty()
+        })
     }
 
     /// Gives up what is between the generation that is served and whatever comes next: in words, and
