@@ -17,6 +17,9 @@ use std::{
     time::SystemTime,
 };
 
+/// How far below a model's folder files belong to it; deeper ones are those of something else.
+const DEPTH: usize = 2;
+
 /// Something on the disk that a file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
@@ -128,10 +131,8 @@ impl Named {
             What::Python(path) => read(&base_dir.join(path)),
             What::Model(_) => {
                 let mut hasher = DefaultHasher::new();
-                let found = self
-                    .paths
-                    .iter()
-                    .map(|path| stamp(&base_dir.join(path), &mut hasher));
+                let paths = self.paths.iter().map(|path| base_dir.join(path));
+                let found = paths.map(|path| stamp(&path, DEPTH, &mut hasher));
                 match found.filter(Result::is_ok).count() {
                     0 => Seen::Missing,
                     _ => Seen::Content(hasher.finish()),
@@ -159,23 +160,22 @@ fn read(path: &Path) -> Seen {
     fs::read(path).map_or(Seen::Missing, |content| seen(&content))
 }
 
-/// Size, time and number of a file, or of each in a folder.
-fn stamp(path: &Path, hasher: &mut impl Hasher) -> io::Result<()> {
-    if !fs::metadata(path)?.is_dir() {
-        return stamp_file(path, hasher);
-    }
-    let entries = fs::read_dir(path)?;
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    for file in files.iter().filter(|file| file.is_file()) {
-        file.file_name().hash(hasher);
-        stamp_file(file, hasher)?;
-    }
-    Ok(())
-}
-
-fn stamp_file(path: &Path, hasher: &mut impl Hasher) -> io::Result<()> {
+/// Size, time and number of a file, or of each below a folder.
+fn stamp(path: &Path, depth: usize, hasher: &mut impl Hasher) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        if depth == 0 {
+            return Ok(());
+        }
+        let entries = fs::read_dir(path)?;
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        for file in files {
+            file.file_name().hash(hasher);
+            stamp(&file, depth - 1, hasher)?;
+        }
+        return Ok(());
+    }
     metadata.len().hash(hasher);
     let written = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH);
     written.unwrap_or_default().hash(hasher);

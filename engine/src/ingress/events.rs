@@ -5,12 +5,13 @@
 //! and ends a bad one. The walk lives inside the response body: a client that goes away drops it.
 
 use super::{
+    enter::Entered,
     infer::{Asked, Leaving, note, problem_of},
     shadow::Copy,
 };
 use crate::{
     execute::{Answer, Delta, Request, RequestError},
-    topology::{Inside, Served, Topology},
+    topology::Served,
 };
 use async_stream::stream;
 use axum::response::{
@@ -18,7 +19,7 @@ use axum::response::{
     sse::{Event, KeepAlive, Sse},
 };
 use serde_json::json;
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, pin::pin};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
@@ -27,7 +28,7 @@ const PIECES: usize = 16;
 
 /// Walks the graph while the client reads.
 pub(super) fn reply(
-    (topology, graph, inside): (Arc<Topology>, usize, Inside),
+    entered: Entered,
     mut request: Request,
     copy: Copy,
     asked: Asked,
@@ -35,8 +36,7 @@ pub(super) fn reply(
 ) -> Response {
     let events = stream! {
         // A client that reads slowly is inside until it has read all.
-        let _inside = inside;
-        let served = &topology.graphs()[graph];
+        let served = entered.served();
         let leaving = Leaving::watch(served, &asked);
         let (sender, mut deltas) = mpsc::channel(PIECES);
         request.deltas = Some(sender);

@@ -1,22 +1,26 @@
 //! One request of a graph: checked, walked, answered.
 
-use super::{Front, events, generations::Chosen, identity, input, problem::Problem, shadow::Copy};
+use super::{
+    Front,
+    arrive::arrive,
+    enter::{Entered, enter},
+    events, identity,
+    problem::Problem,
+    shadow::Copy,
+};
 use crate::{
-    execute::{Answer, Request as Walked, RequestError},
+    execute::{Answer, RequestError},
     rollout::choose::HEADER,
-    topology::{Inside, Outside, Served, Topology},
+    topology::Served,
 };
 use axum::{
     body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
-use nodes::{Context, Value};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use std::{fmt::Write as _, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span, debug, error, info_span, warn};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -58,81 +62,6 @@ pub(super) async fn answer(State(front): State<Arc<Front>>, request: Request) ->
     response
 }
 
-/// A request that is inside of a graph.
-pub(super) struct Entered {
-    chosen: Chosen,
-    graph: usize,
-    /// To be kept until the last of the answer is made.
-    inside: Inside,
-}
-
-/// Finds the graph that is meant and goes in, if the request may ask it; waits while its turnstile is
-/// closed.
-async fn enter(front: &Front, request: &Parts, asked: &Asked) -> Result<Entered, Problem> {
-    loop {
-        let chosen = front.choose(request)?;
-        let graph = find(&chosen.topology, request)?;
-        let served = &chosen.topology.graphs()[graph];
-        if let Some(inside) = served.turnstile().enter() {
-            return Ok(Entered {
-                chosen,
-                graph,
-                inside,
-            });
-        }
-        let (allowed, deadline) = asked.time(&request.headers, served)?;
-        let waited = served.turnstile().wait(deadline, allowed).await;
-        if let Err(Outside { node, error }) = waited {
-            let error = RequestError {
-                graph: served.graph().id().as_str().into(),
-                node: Some(node),
-                error,
-            };
-            let problem = problem_of(&error, served);
-            note(&problem, served, asked);
-            return Err(problem);
-        }
-    }
-}
-
-/// Which graph is meant, if the request may ask it.
-fn find(topology: &Topology, request: &Parts) -> Result<usize, Problem> {
-    super::authorize(topology, &request.headers)?;
-    let path = request.uri.path();
-    let found = topology
-        .index_at(path)
-        .ok_or_else(|| Problem::no_route(path))?;
-    match request.method {
-        Method::POST => Ok(found),
-        _ => Err(Problem::method("POST")),
-    }
-}
-
-impl Entered {
-    fn served(&self) -> &Served {
-        &self.chosen.topology.graphs()[self.graph]
-    }
-
-    /// The generation, where the answer is to name it.
-    fn named(&self) -> Option<u64> {
-        let generation = self.chosen.topology.generation();
-        self.chosen.named.then_some(generation)
-    }
-}
-
-impl Asked {
-    /// How long a request may take, and until when.
-    fn time(
-        &self,
-        headers: &HeaderMap,
-        served: &Served,
-    ) -> Result<(Duration, Option<Instant>), Problem> {
-        let longest = served.graph().timeout();
-        let allowed = identity::timeout(headers)?.map_or(longest, |asked| asked.min(longest));
-        Ok((allowed, self.begun.checked_add(allowed)))
-    }
-}
-
 async fn reply(
     front: &Front,
     mut entered: Entered,
@@ -140,9 +69,9 @@ async fn reply(
     asked: &Asked,
 ) -> Response {
     let streamed = wants_events(&parts.headers);
-    let copied = entered.chosen.copy.take();
+    let copied = entered.copy.take();
     let path = parts.uri.path().to_owned();
-    let arrived = match arrive(front, &entered.chosen.topology, (parts.headers, body)).await {
+    let arrived = match arrive(front, &entered.topology, (parts.headers, body)).await {
         Ok(arrived) => arrived,
         Err(problem) => return refuse(problem, entered.served(), asked),
     };
@@ -154,17 +83,10 @@ async fn reply(
             return refuse(problem, entered.served(), asked);
         }
     };
-    let Entered {
-        chosen,
-        graph,
-        inside,
-    } = entered;
-    let topology = chosen.topology;
     if streamed {
-        let way = (topology, graph, inside);
-        return events::reply(way, walked, copy, asked.clone(), Span::current());
+        return events::reply(entered, walked, copy, asked.clone(), Span::current());
     }
-    let served = &topology.graphs()[graph];
+    let served = entered.served();
     let leaving = Leaving::watch(served, asked);
     let result = served.prepared().run(walked).await;
     leaving.stayed();
@@ -205,109 +127,6 @@ impl Drop for Leaving<'_> {
             metrics.answered(status, self.begun.elapsed());
         }
     }
-}
-
-/// A request whose body has arrived.
-#[derive(Debug, Clone)]
-pub(super) struct Arrived {
-    headers: HeaderMap,
-    body: Value,
-}
-
-/// Reads the request.
-async fn arrive(
-    front: &Front,
-    topology: &Topology,
-    (headers, body): (HeaderMap, Body),
-) -> Result<Arrived, Problem> {
-    // Before the body, which a request that makes no sense need not send.
-    identity::timeout(&headers)?;
-    let most = topology.program().server().max_body.0;
-    let collected = collect(body, &headers, most);
-    let body = timeout(front.body_timeout, collected)
-        .await
-        .unwrap_or_else(|_| Err(Problem::slow(front.body_timeout)))?;
-    Ok(Arrived {
-        body: parse(&headers, &body)?,
-        headers,
-    })
-}
-
-impl Arrived {
-    /// Checks it against a graph's input.
-    pub(super) fn fit(&self, served: &Served, asked: &Asked) -> Result<Walked, Problem> {
-        let graph = served.graph();
-        let input = input::fit(self.body.clone(), graph.input()).map_err(Problem::input)?;
-        let headers = match served.prepared().reads_headers() {
-            true => identity::for_templates(&self.headers),
-            false => Value::None,
-        };
-        let (allowed, deadline) = asked.time(&self.headers, served)?;
-        Ok(Walked {
-            input,
-            headers,
-            context: Context {
-                request_id: Some(Arc::clone(&asked.id)),
-                deadline,
-            },
-            allowed: Some(allowed),
-            deltas: None,
-        })
-    }
-}
-
-async fn collect(body: Body, headers: &HeaderMap, most: u64) -> Result<Bytes, Problem> {
-    let announced = headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most) {
-        return Err(Problem::too_large(most));
-    }
-    let mut chunks = body.into_data_stream();
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(Problem::broken_body)?;
-        if (whole.len() + joined.len() + chunk.len()) as u64 > most {
-            return Err(Problem::too_large(most));
-        }
-        // Most bodies come in one piece, which is then not copied.
-        if whole.is_empty() && joined.is_empty() {
-            whole = chunk;
-            continue;
-        }
-        joined.extend_from_slice(&std::mem::take(&mut whole));
-        joined.extend_from_slice(&chunk);
-    }
-    Ok(if joined.is_empty() {
-        whole
-    } else {
-        joined.freeze()
-    })
-}
-
-/// The body as a value; an empty one is an object without fields.
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
-    if body.is_empty() {
-        return Ok(Value::Map(Arc::default()));
-    }
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
-        return Err(Problem::content_encoding());
-    }
-    let given = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let kind = given
-        .and_then(|given| given.split(';').next())
-        .map(str::trim);
-    let is_json = |kind: &str| {
-        let kind = kind.to_ascii_lowercase();
-        kind == "application/json" || kind.ends_with("+json")
-    };
-    if !kind.is_some_and(is_json) {
-        return Err(Problem::content_type());
-    }
-    Value::from_json(body).map_err(Problem::not_json)
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {

@@ -4,7 +4,9 @@
 //! router, because a reload changes them. Metrics, status and control are on another listener
 //! ([`crate::admin`]) and never here.
 
+mod arrive;
 mod docs;
+mod enter;
 mod events;
 mod generations;
 mod identity;

@@ -2,8 +2,9 @@
 //! dropped.
 
 use super::{
+    arrive::Arrived,
     generations::Next,
-    infer::{Arrived, Asked, problem_of},
+    infer::{Asked, problem_of},
 };
 use crate::{
     execute::{Answer, RequestError},

@@ -4,7 +4,8 @@
 //! Orders are carried out one after the other. What does not check, or does not start, changes
 //! nothing: the last good generation goes on. The files are the steps: `sight` (from files to a
 //! program), `change` (from a program to a generation), `pause` (where two do not fit side by side),
-//! `rollout` (from a generation that is started to one that is served), `sockets`.
+//! `rollout` (from a generation that is started to one that is served, which `under_way` counts),
+//! `sockets`.
 
 mod change;
 mod pause;
@@ -12,6 +13,7 @@ mod rollout;
 mod sight;
 mod signals;
 mod sockets;
+mod under_way;
 
 use crate::{
     content,
@@ -24,7 +26,7 @@ use crate::{
 use change::Way;
 use graphs::{Plan, Program, plan::Capacity};
 use nodes::{StandardCatalog, source::Fetcher};
-use rollout::{Rollout, Standby};
+use rollout::Standby;
 use schema::Sources;
 use signals::Hangups;
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
@@ -33,6 +35,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
+use under_way::Rollout;
 
 /// How often files are looked at. A change is loaded at the second look that finds it.
 const LOOK: Duration = Duration::from_millis(50);

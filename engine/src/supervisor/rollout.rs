@@ -2,42 +2,19 @@
 //!
 //! What is to happen is decided in [`rollout`](crate::rollout); here it is done.
 
-use super::{Done, Problems, Supervisor, capacity, change::Candidate};
+use super::{Done, Problems, Supervisor, capacity, change::Candidate, under_way::Rollout};
 use crate::{
-    ingress::Next,
     rollout::{
-        choose::Split,
-        judge::{Compared, Verdict, judge},
-        report::{End, Ended, Report, SideReport},
-        shadow::{Copies, Differences},
-        tally::Seen,
+        judge::Verdict,
+        report::{End, Ended},
     },
     topology::Topology,
 };
 use graphs::Program;
 use nodes::StandardCatalog;
-use schema::Share;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
-
-/// What a generation waits for that is promoted by hand.
-const BY_HAND: &str = "`engine promote` or `engine abort`";
-
-/// A rollout that is under way.
-pub(super) struct Rollout {
-    candidate: Candidate,
-    strategy: schema::Rollout,
-    begun: Instant,
-    /// Which step of a canary it is at, and since when.
-    step: (usize, Instant),
-    /// What was counted when the step began.
-    base: Vec<Compared>,
-    /// What was counted when the series were written last.
-    written: (Vec<Compared>, Differences),
-    copies: Arc<Copies>,
-    waits_for: Vec<String>,
-}
 
 /// The generation before, which stays started for a while.
 pub(super) struct Standby {
@@ -75,24 +52,9 @@ impl Supervisor {
             return Done::default();
         };
         let now = Instant::now();
-        let stable = self.front.topology();
-        let base = readings(&candidate, &stable);
-        let copies = match &strategy {
-            schema::Rollout::Shadow(shadow) => Copies::new(shadow.max_ongoing_requests),
-            _ => Copies::new(0),
-        };
-        let rollout = Rollout {
-            candidate,
-            strategy,
-            begun: now,
-            step: (0, now),
-            written: (base.clone(), Differences::default()),
-            base,
-            copies: Arc::new(copies),
-            waits_for: Vec::new(),
-        };
+        let rollout = Rollout::new(candidate, strategy, &self.front.topology(), now);
         let done = Done {
-            plan: Some(rollout.candidate.plan.clone()),
+            plan: Some(rollout.plan().clone()),
             rollout: rollout.in_words(),
         };
         self.divide(&rollout);
@@ -114,21 +76,14 @@ impl Supervisor {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
-        let readings = readings(&rollout.candidate, &stable);
-        rollout.write(&readings, self.front.metrics().rollout());
-        match rollout.judged(&readings, now) {
-            Verdict::Hold(waits_for) => rollout.waits_for = waits_for,
-            Verdict::Advance => {
-                rollout.advance(readings, now);
-                info!(rollout = rollout.in_words(), "the canary did well");
-            }
+        match rollout.look(&stable, now, self.front.metrics().rollout()) {
+            Verdict::Hold(_) => {}
+            Verdict::Advance => info!(rollout = rollout.in_words(), "the canary did well"),
             Verdict::Promote => {
                 self.promote(vec!["it did well in every step".to_owned()]);
-                return;
             }
             Verdict::Abort(reasons) => {
                 self.abort(reasons);
-                return;
             }
         }
         if let Some(rollout) = &self.rollout {
@@ -152,7 +107,7 @@ impl Supervisor {
     /// Whether what is under way is about this program already.
     pub(super) fn rolls_out(&self, program: &Program) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| {
-            let next = rollout.candidate.topology.program();
+            let next = rollout.topology().program();
             graphs::plan(next, program, capacity()).is_empty()
         })
     }
@@ -168,7 +123,7 @@ impl Supervisor {
             "the rollout of generation {} is given up; ",
             rollout.generation()
         );
-        going.push(Arc::clone(&rollout.candidate.topology));
+        going.push(Arc::clone(rollout.topology()));
         self.give_up(
             rollout,
             End::Replaced,
@@ -179,12 +134,9 @@ impl Supervisor {
 
     fn promote(&mut self, reasons: Vec<String>) -> Option<Done> {
         let rollout = self.rollout.take()?;
-        let keep = match &rollout.strategy {
-            schema::Rollout::BlueGreen(blue_green) => blue_green.keep,
-            _ => Duration::ZERO,
-        };
         let ended = rollout.ended(End::Promoted, reasons);
-        let plan = self.publish(rollout.candidate, keep);
+        let (candidate, keep) = rollout.into_candidate();
+        let plan = self.publish(candidate, keep);
         let words = self.tell(ended);
         Some(Done {
             plan: Some(plan),
@@ -204,7 +156,7 @@ impl Supervisor {
     /// Has all requests get the generation that is served, and lets the other one finish.
     fn give_up(&self, rollout: Rollout, end: End, reasons: Vec<String>) -> String {
         self.front.withdraw();
-        rollout.candidate.topology.retire(&[&self.front.topology()]);
+        rollout.topology().retire(&[&self.front.topology()]);
         self.tell(rollout.ended(end, reasons))
     }
 
@@ -240,155 +192,6 @@ impl Supervisor {
         self.front.metrics().rollout().divides(generation, share.0);
         self.front.offer(rollout.next());
     }
-}
-
-impl Rollout {
-    pub(super) fn generation(&self) -> u64 {
-        self.candidate.topology.generation()
-    }
-
-    /// The share of requests that the next generation gets, or whose copies it gets.
-    fn share(&self) -> Share {
-        match &self.strategy {
-            schema::Rollout::Canary(canary) => {
-                let step = canary.steps.get(self.step.0);
-                step.map_or(Share(1.0), |step| step.share.value)
-            }
-            schema::Rollout::BlueGreen(_) => Share(0.0),
-            schema::Rollout::Shadow(shadow) => shadow.share,
-        }
-    }
-
-    fn next(&self) -> Next {
-        let sticky = match &self.strategy {
-            schema::Rollout::Canary(canary) => canary.sticky.as_ref(),
-            _ => None,
-        };
-        Next {
-            topology: Arc::clone(&self.candidate.topology),
-            split: Split {
-                share: self.share(),
-                copies: matches!(self.strategy, schema::Rollout::Shadow(_)),
-                sticky: sticky.map(|header| header.value.clone()),
-                salt: self.generation(),
-            },
-            copies: Arc::clone(&self.copies),
-        }
-    }
-
-    fn judged(&self, readings: &[Compared], now: Instant) -> Verdict {
-        match &self.strategy {
-            schema::Rollout::Canary(canary) => {
-                let (step, since) = self.step;
-                judge(canary, step, now - since, &self.since_step(readings))
-            }
-            _ => Verdict::Hold(vec![BY_HAND.to_owned()]),
-        }
-    }
-
-    fn advance(&mut self, readings: Vec<Compared>, now: Instant) {
-        self.step = (self.step.0 + 1, now);
-        self.base = readings;
-        self.waits_for.clear();
-    }
-
-    fn since_step(&self, readings: &[Compared]) -> Vec<Compared> {
-        let pairs = readings.iter().zip(&self.base);
-        pairs.map(|(now, before)| now.since(before)).collect()
-    }
-
-    /// Writes what has come since the last time into the series.
-    fn write(&mut self, readings: &[Compared], metrics: &crate::metrics::RolloutMetrics) {
-        let (before, copied) = &self.written;
-        for (now, before) in readings.iter().zip(before) {
-            let since = now.since(before);
-            metrics.answered("stable", &since.stable);
-            metrics.answered("next", &since.next);
-        }
-        let differences = self.copies.differences();
-        metrics.copied(*copied, differences);
-        self.written = (readings.to_vec(), differences);
-    }
-
-    fn report(&self, stable: &Topology, now: Instant) -> Report {
-        let since = self.since_step(&readings(&self.candidate, stable));
-        let sum = |side: fn(&Compared) -> &Seen| {
-            let all = since.iter().map(side);
-            SideReport::from(&all.fold(Seen::default(), Seen::and))
-        };
-        let steps = match &self.strategy {
-            schema::Rollout::Canary(canary) => Some(canary.steps.len()),
-            _ => None,
-        };
-        Report {
-            strategy: self.name().to_owned(),
-            generation: self.generation(),
-            seconds: (now - self.begun).as_secs_f64(),
-            share: self.share().0,
-            step: steps.map(|steps| (self.step.0 + 1, steps)),
-            stable: sum(|graph| &graph.stable),
-            next: sum(|graph| &graph.next),
-            copies: self.differences(),
-            waits_for: self.waits_for.clone(),
-        }
-    }
-
-    fn ended(&self, result: End, reasons: Vec<String>) -> Ended {
-        Ended {
-            strategy: self.name().to_owned(),
-            generation: self.generation(),
-            result,
-            reasons,
-            seconds: self.begun.elapsed().as_secs_f64(),
-            copies: self.differences(),
-        }
-    }
-
-    fn differences(&self) -> Option<Differences> {
-        let is_shadow = matches!(self.strategy, schema::Rollout::Shadow(_));
-        is_shadow.then(|| self.copies.differences())
-    }
-
-    fn name(&self) -> &'static str {
-        match &self.strategy {
-            schema::Rollout::Canary(_) => "canary",
-            schema::Rollout::BlueGreen(_) => "blue-green",
-            schema::Rollout::Shadow(_) => "shadow",
-        }
-    }
-
-    fn in_words(&self) -> String {
-        let (generation, share) = (self.generation(), self.share());
-        match &self.strategy {
-            schema::Rollout::Canary(_) => {
-                format!("generation {generation} gets {share} of requests")
-            }
-            schema::Rollout::BlueGreen(_) => {
-                format!("generation {generation} is started and waits for {BY_HAND}")
-            }
-            schema::Rollout::Shadow(_) => format!(
-                "generation {generation} gets copies of {share} of requests and waits for {BY_HAND}"
-            ),
-        }
-    }
-}
-
-/// What both generations have answered so far, by graph of the next one.
-fn readings(candidate: &Candidate, stable: &Topology) -> Vec<Compared> {
-    let graphs = candidate
-        .topology
-        .graphs()
-        .iter()
-        .zip(&candidate.plan.graphs);
-    let compared = graphs.map(|(served, plan)| {
-        let before = plan.before.map(|index| &stable.graphs()[index]);
-        Compared {
-            graph: served.graph().id().to_string(),
-            stable: before.map_or_else(Seen::default, |before| before.metrics().tally().seen()),
-            next: served.metrics().tally().seen(),
-        }
-    });
-    compared.collect()
 }
 
 fn none_under_way() -> Problems {

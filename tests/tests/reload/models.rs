@@ -27,25 +27,23 @@ fn fetched() -> PathBuf {
     path.unwrap_or_else(|| panic!("{printed}")).into()
 }
 
-/// Puts another copy of a file where the old one was, as one does who downloads beside it.
-fn exchange(file: &Path, folder: &Path) {
-    let (beside, at) = (
-        folder.join("beside"),
-        folder.join(file.file_name().unwrap()),
-    );
-    std::fs::copy(file, &beside).unwrap();
-    std::fs::rename(&beside, &at).unwrap();
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(std::fs::copy(&from, &to).unwrap()),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exchanged_weights_are_loaded() {
     let (folder, path) = write_graph(FILE);
     let model = folder.path().join("model");
-    std::fs::create_dir(&model).unwrap();
-    let files: Vec<_> = std::fs::read_dir(fetched()).unwrap().flatten().collect();
-    for file in &files {
-        exchange(&file.path(), &model);
-    }
+    let fetched = fetched();
+    copy(&fetched, &model);
     let engine = Engine::start_with(&path, &["--no-watch"]);
     let length = async || {
         let answer = engine.post("/echo", json!({ "text": "a" })).await;
@@ -55,9 +53,10 @@ async fn exchanged_weights_are_loaded() {
     assert_eq!(length().await, Some(384));
     let (_, planned) = command(&engine, &["plan", path.to_str().unwrap()]);
     assert!(planned.ends_with("nothing changes\n"), "{planned}");
-    let weights = files.iter().map(|file| file.path());
-    let weights = weights.max_by_key(|file| file.metadata().unwrap().len());
-    exchange(&weights.unwrap(), &model);
+    // Another copy beside the old one, put in its place.
+    let (beside, weights) = (model.join("beside"), model.join("model.safetensors"));
+    std::fs::copy(&weights, &beside).unwrap();
+    std::fs::rename(&beside, &weights).unwrap();
     let (_, planned) = command(&engine, &["plan", path.to_str().unwrap()]);
     assert_eq!(
         planned,
