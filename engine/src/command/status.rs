@@ -212,7 +212,20 @@ mod tests {
         let told = [canary, shadow].map(|rollout| {
             table(&json!({ "generation": 2, "rollout": rollout, "last_rollout": ended }))
         });
-        expect![[r#""#]].assert_eq(&told.concat());
+        expect![[r#"
+            generation 2
+            rollout of generation 4: canary, step 2 of 3 with 25% of requests, for 61 s
+              stable  requests 750     failed 1     p50 12.3 ms  p99 40.0 ms
+              next    requests 250     failed 0     p50 12.3 ms  p99 40.0 ms
+              waits for another 12 s and 50 more requests
+            last rollout: canary of generation 3 was aborted after 5 s: graph rag: 12% of 40 requests failed, where it was 0% of 700
+            generation 2
+            rollout of generation 5: shadow, copies of 10% of requests: 7 same, 2 different, 1 failed, 0 left out, for 3 s
+              stable  requests 10      failed 0     p50 12.3 ms  p99 40.0 ms
+              next    requests 0       failed 0     p50 12.3 ms  p99 40.0 ms
+              waits for `engine promote` or `engine abort`
+            last rollout: canary of generation 3 was aborted after 5 s: graph rag: 12% of 40 requests failed, where it was 0% of 700
+        "#]].assert_eq(&told.concat());
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Entered {
     /// Which of its graphs.
     pub(super) graph: usize,
     /// To be kept until the last of the answer is made.
-    pub(super) inside: Inside,
+    _inside: Inside,
     /// Who gets a copy of it.
     pub(super) copy: Option<Next>,
     /// Whether the answer names its generation.
@@ -43,7 +43,7 @@ pub(super) async fn enter(
             return Ok(Entered {
                 topology: chosen.topology,
                 graph,
-                inside,
+                _inside: inside,
                 copy: chosen.copy,
                 named: chosen.named,
             });

@@ -80,7 +80,10 @@ pub fn judge(canary: &Canary, step: usize, lasted: Duration, graphs: &[Compared]
     }
     let answered: u64 = graphs.iter().map(|graph| graph.next.answered).sum();
     if answered < enough {
-        waits.push(format!("{} more requests", enough - answered));
+        waits.push(match enough - answered {
+            1 => "one more request".to_owned(),
+            missing => format!("{missing} more requests"),
+        });
     }
     match waits.is_empty() {
         false => Verdict::Hold(waits),
@@ -251,7 +254,28 @@ mod tests {
             ("errors and slow", verdict(0, 1.0, good, (200, 100, 50))),
         ];
         let table: String = rows.map(|(what, is)| format!("{what}: {is}\n")).concat();
-        expect![[r#""#]].assert_eq(&table);
+        expect![[r#"
+            nothing yet: hold: another 60 s, 100 more requests
+            time is missing: hold: another 15 s
+            requests are missing: hold: 40 more requests
+            both are there: advance
+            in the last step: promote
+            after the last step: promote
+            less than a second: hold: another 100 ms
+            an error within the tolerance: advance
+            errors beyond it: abort: graph rag: 2% of 100 requests failed, where it was 0% of 2000
+            as many as before: advance
+            four failures of four: hold: another 59 s, 96 more requests
+            five failures of five: abort: graph rag: 100% of 5 requests failed, where it was 0% of 2000
+            five failures of ninety: abort: graph rag: 5.6% of 90 requests failed, where it was 0% of 2000
+            five of ninety, as before: hold: another 59 s, 10 more requests
+            a fifth slower: advance
+            twice as slow: abort: graph rag: p95 is 20.5 ms, where it was 10.2 ms
+            twice as slow, too few to tell: hold: another 59 s, one more request
+            twice as slow, nothing to compare with: advance
+            twice as slow, and not to be noticed: advance
+            errors and slow: abort: graph rag: 50% of 200 requests failed, where it was 0% of 2000; graph rag: p95 is 51.2 ms, where it was 10.2 ms
+        "#]].assert_eq(&table);
     }
 
     #[test]

@@ -43,6 +43,9 @@ impl Supervisor {
         }
         let running = self.front.topology();
         let plan = graphs::plan(running.program(), &program, capacity());
+        if plan.is_empty() && self.rollout.is_none() {
+            return Ok(Done::default());
+        }
         // Whatever comes next, nothing else is in between.
         let (given_up, going) = self.make_way();
         if plan.is_empty() {

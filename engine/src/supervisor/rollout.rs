@@ -65,11 +65,8 @@ impl Supervisor {
 
     /// Looks at what is under way.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self
-            .standby
-            .as_ref()
-            .is_some_and(|standby| standby.until <= now)
-        {
+        let standby = self.standby.as_ref();
+        if standby.is_some_and(|standby| standby.until <= now) {
             drop(self.let_standby_go());
         }
         let stable = self.front.topology();
@@ -116,24 +113,28 @@ impl Supervisor {
     /// what is about to go.
     pub(super) fn make_way(&mut self) -> (String, Vec<Arc<Topology>>) {
         let mut going: Vec<_> = self.let_standby_go().into_iter().collect();
-        let Some(rollout) = self.rollout.take() else {
+        let Some(rollout) = self.take_rollout() else {
             return (String::new(), going);
         };
-        let words = format!(
-            "the rollout of generation {} is given up; ",
-            rollout.generation()
-        );
+        let generation = rollout.generation();
         going.push(Arc::clone(rollout.topology()));
-        self.give_up(
-            rollout,
-            End::Replaced,
-            vec!["the file changed again".to_owned()],
-        );
-        (words, going)
+        let reasons = vec!["the file changed again".to_owned()];
+        self.give_up(rollout, End::Replaced, reasons);
+        (
+            format!("the rollout of generation {generation} is given up; "),
+            going,
+        )
+    }
+
+    /// The rollout that is under way, with all that was answered by now in the series.
+    fn take_rollout(&mut self) -> Option<Rollout> {
+        let mut rollout = self.rollout.take()?;
+        rollout.count(&self.front.topology(), self.front.metrics().rollout());
+        Some(rollout)
     }
 
     fn promote(&mut self, reasons: Vec<String>) -> Option<Done> {
-        let rollout = self.rollout.take()?;
+        let rollout = self.take_rollout()?;
         let ended = rollout.ended(End::Promoted, reasons);
         let (candidate, keep) = rollout.into_candidate();
         let plan = self.publish(candidate, keep);
@@ -145,7 +146,7 @@ impl Supervisor {
     }
 
     fn abort(&mut self, reasons: Vec<String>) -> Option<Done> {
-        let rollout = self.rollout.take()?;
+        let rollout = self.take_rollout()?;
         let rollout = self.give_up(rollout, End::Aborted, reasons);
         Some(Done {
             plan: None,

@@ -88,8 +88,7 @@ impl Rollout {
         now: Instant,
         metrics: &RolloutMetrics,
     ) -> Verdict {
-        let readings = readings(&self.candidate, stable);
-        self.write(&readings, metrics);
+        let readings = self.count(stable, metrics);
         let verdict = self.judged(&readings, now);
         match &verdict {
             Verdict::Hold(waits_for) => self.waits_for.clone_from(waits_for),
@@ -155,8 +154,9 @@ impl Rollout {
         pairs.map(|(now, before)| now.since(before)).collect()
     }
 
-    /// Writes what has come since the last time into the series.
-    fn write(&mut self, readings: &[Compared], metrics: &RolloutMetrics) {
+    /// Reads what was answered, and writes what has come since the last time into the series.
+    pub(super) fn count(&mut self, stable: &Topology, metrics: &RolloutMetrics) -> Vec<Compared> {
+        let readings = readings(&self.candidate, stable);
         let (before, copied) = &self.written;
         for (now, before) in readings.iter().zip(before) {
             let since = now.since(before);
@@ -165,7 +165,8 @@ impl Rollout {
         }
         let differences = self.copies.differences();
         metrics.copied(*copied, differences);
-        self.written = (readings.to_vec(), differences);
+        self.written = (readings.clone(), differences);
+        readings
     }
 
     /// How it is doing.

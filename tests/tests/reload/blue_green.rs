@@ -87,6 +87,12 @@ async fn it_waits_to_be_promoted_and_going_back_starts_nothing() {
     assert_eq!(version(&engine, None).await, "2");
     let starts = "engine_replica_starts_total{graph=\"echo\",node=\"parts\"} 2";
     assert!(metrics(&engine).await.contains(starts));
+    // The same file once more is no change, and lets nothing go.
+    let (code, printed) = command(&engine, &["reload"]);
+    assert_eq!(
+        (code, &*printed),
+        (Some(0), "generation 2: nothing changes\n")
+    );
     let (code, printed) = command(&engine, &["rollback"]);
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!(version(&engine, None).await, "1");
