@@ -104,6 +104,22 @@ pub fn gather(named: &[Named], base_dir: &Path) -> Content {
     content
 }
 
+/// What is named, each with what lay there when `content` was gathered.
+pub fn with_seen(named: Vec<Named>, content: &Content) -> Vec<(Named, Seen)> {
+    let named = named.into_iter();
+    named
+        .map(|one| {
+            let seen = one.seen(content);
+            (one, seen)
+        })
+        .collect()
+}
+
+/// What a program names, each with what lay there when it was read.
+pub fn seen_of(program: &Program) -> Vec<(Named, Seen)> {
+    with_seen(of_program(program), program.content())
+}
+
 impl Named {
     /// A text of the language.
     pub fn text(path: PathBuf) -> Self {

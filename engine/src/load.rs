@@ -1,7 +1,10 @@
 //! A file and its includes, from disk to a checked [`Program`].
 
-use crate::content::{self, Named};
-use graphs::{Content, Facts, Machine, Program};
+use crate::{
+    content::{self, Named},
+    reload::watch::Seen,
+};
+use graphs::{Facts, Machine, Program};
 use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -53,7 +56,7 @@ pub struct Rejected {
     /// Files that could not be read: once one of them comes it is worth another try too.
     pub missing: Vec<PathBuf>,
     /// What else on the disk it names, and what lay there.
-    pub named: (Vec<Named>, Content),
+    pub named: Vec<(Named, Seen)>,
 }
 
 /// Reads and checks `path` and what it includes. `facts` is asked what is known of the declared
@@ -124,7 +127,7 @@ pub fn load_from(
             sources,
             files,
             missing,
-            named: (named, facts.content),
+            named: content::with_seen(named, &facts.content),
         }),
     }
 }

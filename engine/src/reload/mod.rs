@@ -14,7 +14,7 @@ use crate::{
     rollout::report::{Ended, Report},
 };
 use arc_swap::ArcSwapOption;
-use graphs::{Content, plan::Counts};
+use graphs::plan::Counts;
 use schema::Sources;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc};
@@ -150,7 +150,7 @@ impl Control {
 }
 
 /// A watch over what was loaded: texts, files that were missed, and what they name on the disk.
-pub fn watch(sources: &Sources, missing: &[PathBuf], named: &[Named], content: &Content) -> Watch {
+pub fn watch(sources: &Sources, missing: &[PathBuf], named: &[(Named, Seen)]) -> Watch {
     let loaded = sources.iter().map(|source| {
         let text = Named::text(PathBuf::from(&source.name));
         (text, content::seen(source.text.as_bytes()))
@@ -158,8 +158,5 @@ pub fn watch(sources: &Sources, missing: &[PathBuf], named: &[Named], content: &
     let missed = missing
         .iter()
         .map(|path| (Named::text(path.clone()), Seen::Missing));
-    let named = named
-        .iter()
-        .map(|named| (named.clone(), named.seen(content)));
-    Watch::new(loaded.chain(missed).chain(named).collect())
+    Watch::new(loaded.chain(missed).chain(named.iter().cloned()).collect())
 }

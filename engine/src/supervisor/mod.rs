@@ -123,12 +123,11 @@ impl Supervisor {
         };
         let generation = topology.generation();
         let program = topology.program();
-        let named = content::of_program(program);
         Self {
             settings,
             history: VecDeque::from([(generation, Arc::clone(program))]),
             next: generation + 1,
-            watch: reload::watch(sources, &[], &named, program.content()),
+            watch: reload::watch(sources, &[], &content::seen_of(program)),
             front,
             doors,
             control,

@@ -30,15 +30,14 @@ impl Supervisor {
             Ok(Ok(Loaded {
                 sources, program, ..
             })) => {
-                let named = content::of_program(program);
-                self.watch = reload::watch(sources, &[], &named, program.content());
+                self.watch = reload::watch(sources, &[], &content::seen_of(program));
             }
             Ok(Err(Rejected {
                 sources,
                 missing,
-                named: (named, content),
+                named,
                 ..
-            })) => self.watch = reload::watch(sources, missing, named, content),
+            })) => self.watch = reload::watch(sources, missing, named),
             Err(_) => {}
         }
         let loaded = good(loaded)?;
