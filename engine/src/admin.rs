@@ -24,6 +24,8 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/status", get(status))
         .route("/reload", post(reload).fallback(only_post))
         .route("/rollback", post(rollback).fallback(only_post))
+        .route("/promote", post(promote).fallback(only_post))
+        .route("/abort", post(abort).fallback(only_post))
         .route("/plan", post(plan).fallback(only_post))
         .merge(crate::adapters::routes())
         .merge(health())
@@ -44,6 +46,8 @@ async fn status(State(front): State<Arc<Front>>) -> Response {
     Json(json!({
         "generation": status.generation,
         "last_reload": front.control().and_then(|control| control.last()),
+        "rollout": front.control().and_then(|control| control.rollout()),
+        "last_rollout": front.control().and_then(|control| control.last_rollout()),
         "ready": front.is_ready(),
         "uptime_seconds": front.uptime().as_secs_f64(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -67,6 +71,14 @@ async fn rollback(
     headers: HeaderMap,
 ) -> Response {
     carry_out(&front, &headers, Order::Rollback(generation)).await
+}
+
+async fn promote(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response {
+    carry_out(&front, &headers, Order::Promote).await
+}
+
+async fn abort(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response {
+    carry_out(&front, &headers, Order::Abort).await
 }
 
 async fn plan(

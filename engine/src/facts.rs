@@ -1,5 +1,6 @@
 //! What is known on this machine about what a file declares, for the check.
 
+use crate::content;
 use graphs::{Facts, IndexFacts, ModelFacts, PythonFacts};
 use nodes::index::Index;
 use schema::{Document, IndexBackend, Work};
@@ -34,6 +35,7 @@ pub fn gather(file: &Path) -> impl FnOnce(&Document) -> Facts {
             indexes: indexes.collect(),
             python: python(document, &base_dir),
             machine: Some(crate::load::machine()),
+            content: content::gather(&content::of_document(document), &base_dir),
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod adapters;
 pub mod admin;
 pub mod bench;
+pub mod content;
 pub mod execute;
 pub mod facts;
 pub mod ingress;
@@ -18,6 +19,7 @@ pub mod progress;
 pub mod reload;
 pub mod report;
 pub mod resilience;
+pub mod rollout;
 pub mod scale;
 pub mod simulate;
 pub mod startup;

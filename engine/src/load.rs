@@ -1,5 +1,9 @@
 //! A file and its includes, from disk to a checked [`Program`].
 
+use crate::{
+    content::{self, Named},
+    reload::watch::Seen,
+};
 use graphs::{Facts, Machine, Program};
 use schema::{Diagnostic, Document, Source, Sources, Spanned, Text};
 use serde::{Deserialize, Serialize};
@@ -51,6 +55,8 @@ pub struct Rejected {
     pub files: Vec<PathBuf>,
     /// Files that could not be read: once one of them comes it is worth another try too.
     pub missing: Vec<PathBuf>,
+    /// What else on the disk it names, and what lay there.
+    pub named: Vec<(Named, Seen)>,
 }
 
 /// Reads and checks `path` and what it includes. `facts` is asked what is known of the declared
@@ -100,6 +106,7 @@ pub fn load_from(
         ..
     } = reader;
     let facts = facts(&document);
+    let named = content::of_document(&document);
     let (program, checked) = match graphs::check(document, &facts) {
         Ok(program) => {
             let warnings = program.warnings().to_vec();
@@ -120,6 +127,7 @@ pub fn load_from(
             sources,
             files,
             missing,
+            named: content::with_seen(named, &facts.content),
         }),
     }
 }

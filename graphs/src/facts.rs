@@ -15,6 +15,19 @@ pub struct Facts {
     pub python: HashMap<String, PythonFacts>,
     /// The machine that the graph is to run on.
     pub machine: Option<Machine>,
+    /// What lies under the names of the file. The check does not look at it; it is kept with the
+    /// program, so that two programs can be told apart that are declared the same.
+    pub content: Content,
+}
+
+/// Digests of what lies on the disk under what a file names. What is absent is not known, and is
+/// never a difference.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Of the files of models that are on this machine by declaration (`file:`).
+    pub models: HashMap<Name, u64>,
+    /// Of the files that Python nodes name, by their path as written.
+    pub files: HashMap<String, u64>,
 }
 
 /// What a model's own files say.

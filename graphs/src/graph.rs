@@ -1,6 +1,6 @@
 //! A file that has been checked.
 
-use crate::{Expression, walk::Slot};
+use crate::{Content, Expression, walk::Slot};
 use petgraph::graph::DiGraph;
 use schema::{Diagnostic, IndexDecl, InputField, ModelDecl, Name, NodeDecl, Server, Type};
 use std::{sync::Arc, time::Duration};
@@ -13,9 +13,24 @@ pub struct Program {
     pub(crate) indexes: Vec<IndexDecl>,
     pub(crate) graphs: Vec<Arc<Graph>>,
     pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) content: Content,
 }
 
 impl Program {
+    /// The same declarations over what lies on the disk by now.
+    #[must_use]
+    pub fn with_content(&self, content: Content) -> Self {
+        Self {
+            content,
+            ..self.clone()
+        }
+    }
+
+    /// What lay under the names of the file when it was read.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// How the engine listens.
     pub fn server(&self) -> &Server {
         &self.server

@@ -20,7 +20,7 @@ mod walk;
 
 pub use check::{OWN_ROUTES, check};
 pub use expression::{Expression, Path, Root, Step, TemplateExpression};
-pub use facts::{Facts, IndexFacts, Machine, ModelFacts, PythonFacts};
+pub use facts::{Content, Facts, IndexFacts, Machine, ModelFacts, PythonFacts};
 pub use graph::{Bound, BoundEach, BoundFallback, BoundOutput, Graph, GraphNode, NodeIx, Program};
 pub use plan::{Plan, plan};
 pub use template::builtins;

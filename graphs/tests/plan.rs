@@ -4,10 +4,11 @@ mod kit;
 
 use expect_test::{Expect, expect};
 use graphs::{
-    Plan,
+    Content, Plan,
     plan::{Capacity, plan},
 };
 use kit::check_file;
+use schema::Name;
 
 const ADJUSTS: Capacity = Capacity {
     adjusts_pools: true,
@@ -389,6 +390,13 @@ fn what_does_not_fit_twice_pauses() {
     let line = plan.lines().find(|line| line.starts_with("replace"));
     expect!["replace    generate answer: resources memory 5GiB → 4GiB (pause)"]
         .assert_eq(line.unwrap());
+    // What needs the same replicas needs no other place for them.
+    let plan = between(
+        &with("5GiB"),
+        &with("5GiB").replace("top-k 5", "top-k 6"),
+        ADJUSTS,
+    );
+    assert_eq!(plan.pauses().count(), 0);
 }
 
 #[test]
@@ -518,4 +526,92 @@ fn graphs() {
             nodes: 5 kept, 0 adjusted, 1 started, 0 replaced, 0 stopped
         "#]],
     );
+}
+
+#[test]
+fn rollouts() {
+    let canary = "rollout { canary { step \"5%\"; step \"12.5%\" } }";
+    check(
+        &[("max-body", &format!("{canary}; max-body"))],
+        expect![[r#"
+            adjust   server: rollout added
+            nodes: 5 kept, 0 adjusted, 0 started, 0 replaced, 0 stopped
+        "#]],
+    );
+    let shown = ["canary", "blue-green", "shadow share=\"20%\""].map(|way| {
+        let with =
+            |text: &str| text.replacen("max-body", &format!("rollout {{ {way} }}; max-body"), 1);
+        let next = edited(&[("; top-k 5", "")]);
+        between(&with(FILE), &with(&next), ADJUSTS).to_string()
+    });
+    let last = shown.iter().flat_map(|plan| plan.lines().last());
+    expect![[r#"
+        rollout: canary, 5%, 25%, 50%
+        rollout: blue-green, waits for `engine promote`
+        rollout: shadow, 20% of requests are copied, waits for `engine promote`
+    "#]]
+    .assert_eq(&last.map(|line| format!("{line}\n")).collect::<String>());
+    // Nobody notices another address, so that there is nothing to roll out.
+    let moved = "127.0.0.1:9000\"; rollout { blue-green }";
+    let plan = between(FILE, &edited(&[("127.0.0.1:8000\"", moved)]), ADJUSTS);
+    assert_eq!(plan.rollout, None);
+}
+
+#[test]
+fn files_that_changed_under_the_same_names() {
+    const FILE: &str = r#"
+model gemma { source "file:gemma.gguf" }
+graph ask {
+    input { query type=string }
+    python better {
+        file "rewrite.py"
+        class "QueryRewriter"
+        requirements "needs.txt"
+        arguments { query "{{ input.query }}" }
+        returns string
+    }
+    generate answer { model gemma; prompt "{{ better }}" }
+    output { answer "{{ answer }}" }
+}
+"#;
+    let over = |code: u64, needs: Option<u64>, weights: u64| {
+        let needs = needs.map(|digest| ("needs.txt".to_owned(), digest));
+        let content = Content {
+            models: [(Name::new("gemma"), weights)].into(),
+            files: [("rewrite.py".to_owned(), code)]
+                .into_iter()
+                .chain(needs)
+                .collect(),
+        };
+        check_file(FILE).unwrap().with_content(content)
+    };
+    let changed = [
+        over(2, Some(1), 1),
+        over(1, Some(2), 1),
+        over(1, Some(1), 2),
+        over(2, Some(2), 2),
+        // What is not known is no difference.
+        over(1, None, 1),
+        check_file(FILE).unwrap(),
+    ];
+    let before = over(1, Some(1), 1);
+    let plans = changed.map(|after| plan(&before, &after, ADJUSTS).to_string());
+    let shown = plans.iter().flat_map(|plan| plan.lines());
+    let shown = shown.filter(|line| !line.starts_with("keep"));
+    expect![[r#"
+        replace    python better: python file changed (overlap)
+        nodes: 1 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
+        replace    python better: requirements file changed (overlap)
+        nodes: 1 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
+        replace  model gemma: files changed (overlap)
+        replace    generate answer: model gemma changed (overlap)
+        nodes: 1 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
+        replace  model gemma: files changed (overlap)
+        replace    python better: python file changed, requirements file changed (overlap)
+        replace    generate answer: model gemma changed (overlap)
+        nodes: 0 kept, 0 adjusted, 0 started, 2 replaced, 0 stopped
+        nothing changes
+        nothing changes
+    "#]]
+    .assert_eq(&shown.map(|line| format!("{line}\n")).collect::<String>());
 }

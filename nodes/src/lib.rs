@@ -40,6 +40,6 @@ pub use python::Python;
 pub use rerank::Rerank;
 pub use search::Search;
 pub use split::{Split, pieces};
-pub use standard::{ModelSummary, StandardCatalog, local_adapters, local_dimensions};
+pub use standard::{Before, ModelSummary, StandardCatalog, local_adapters, local_dimensions};
 pub use stream::{Finish, FinishReason, StreamEnd, TextSink, TextStream, text_stream};
 pub use value::{Document, Map, Misfit, Value};

@@ -32,7 +32,7 @@ codes! {
     CONFLICTING_OPTIONS = "conflicting-options";
     /// A value of another type than its option has.
     WRONG_TYPE = "wrong-type";
-    /// A duration, size or percentile whose unit is missing or unknown.
+    /// A duration, size, share or percentile whose unit is missing or unknown.
     WRONG_UNIT = "wrong-unit";
     /// A number that is too small or too large.
     OUT_OF_RANGE = "out-of-range";

@@ -15,6 +15,12 @@ pub(crate) const EXAMPLES: [(&str, &str); 17] = [
     admin "127.0.0.1:8001"
     api-key (env)"ENGINE_API_KEY"
     max-body "2MiB"
+    rollout {
+        canary sticky="x-user-id" max-errors="0.5%" {
+            step "5%" interval="5m" min-requests=500
+            step "50%"
+        }
+    }
 }
 "#,
     ),

@@ -26,8 +26,9 @@ mod value_type;
 pub use argument::{Argument, Literal, Template};
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use document::{
-    AdapterDecl, AdapterSet, Corpus, Document, GraphDecl, IndexBackend, IndexDecl, InputField,
-    ModelDecl, ModelSource, OutputField, Server,
+    AdapterDecl, AdapterSet, BlueGreen, Canary, CanaryStep, Corpus, Document, GraphDecl,
+    IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource, OutputField, Rollout, Server,
+    Shadow,
 };
 pub use format::format;
 pub use kind::{Kind, Port, Work};
@@ -39,6 +40,6 @@ pub use pool::{
     ScalePolicy, WhenFull,
 };
 pub use reference::reference;
-pub use scalar::{ByteSize, Name, Text};
+pub use scalar::{ByteSize, Name, Share, Text};
 pub use source::{Source, SourceId, Sources, Span, Spanned};
 pub use value_type::Type;

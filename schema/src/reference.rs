@@ -53,6 +53,7 @@ says that it may be repeated. A value on the block's own line without a name is 
 | `#true`, `#false` | as they are |
 | duration | a number and a unit, one of `us`, `ms`, `s`, `m`, `h`, `d`: `\"20ms\"`, `\"1.5s\"` |
 | size | a number and a unit, one of `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB`, `TiB`: `\"512MiB\"` |
+| share | a number and `%`: `\"5%\"` |
 | template | a text with `{{ … }}` or `{% … %}` in it, filled in for each request |
 
 **Templates** are [Jinja](https://docs.rs/minijinja). They read `input` (the request's fields),

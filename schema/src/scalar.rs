@@ -1,4 +1,4 @@
-//! Values with rules of their own: names, secrets, sizes.
+//! Values with rules of their own: names, secrets, shares, sizes.
 
 use std::{fmt, sync::Arc};
 
@@ -91,6 +91,17 @@ impl fmt::Debug for Text {
         } else {
             fmt::Debug::fmt(&self.value, f)
         }
+    }
+}
+
+/// A part of a whole, 1 being all of it; written in percent, such as `"5%"`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Share(pub f64);
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded, because 0.07 times a hundred is not seven.
+        write!(f, "{}%", (self.0 * 100.0 * 1e9).round() / 1e9)
     }
 }
 

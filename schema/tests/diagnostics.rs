@@ -692,3 +692,57 @@ fn broken_syntax() {
         "#]],
     );
 }
+
+#[test]
+fn rollouts() {
+    let rollout = |inside: &str| format!("server {{ rollout {{ {inside} }} }}\n");
+    let texts = [
+        "",
+        "canary; blue-green",
+        "canary sticky=\"x user\" max-errors=0.01 { step \"5%\"; step \"5%\"; step \"120%\"; step }",
+        "shadow share=\"101%\" sticky=x",
+        "blue-gren",
+    ];
+    let problems = texts.map(|text| problems(&rollout(text))).join("--\n");
+    expect![[r#"
+        missing-option: rollout has none of `canary`, `blue-green`, `shadow`
+            "rollout" 
+            help: write one of them
+        --
+        conflicting-options: `canary` and `blue-green` exclude each other
+            "blue-green" 
+            "canary" the other one
+            help: keep one of them
+        --
+        unknown-value: "x user" is not the name of a header
+            "\"x user\"" 
+            help: write one such as "x-user-id"
+        wrong-unit: a share needs a unit
+            "0.01" 
+            help: write a share such as "5%"; units: %
+        out-of-range: a step of 5% cannot stand here
+            "\"5%\"" 
+            help: steps ascend, and the largest is "100%"
+        out-of-range: a step of 120% cannot stand here
+            "\"120%\"" 
+            help: steps ascend, and the largest is "100%"
+        missing-option: step has no `share`
+            "step" 
+            help: write `step SHARE`
+        --
+        out-of-range: "101%" is out of range for `share`
+            "\"101%\"" 
+            help: the most is "100%"
+        unknown-option: unknown option "sticky" for shadow
+            "sticky" 
+            help: it has: share, max-ongoing-requests
+        --
+        missing-option: rollout has none of `canary`, `blue-green`, `shadow`
+            "rollout" 
+            help: write one of them
+        unknown-option: unknown option "blue-gren" for rollout
+            "blue-gren" 
+            help: did you mean "blue-green"?
+    "#]]
+    .assert_eq(&problems);
+}

@@ -1,8 +1,9 @@
 //! `engine adapters`: the LoRA adapters of a running engine.
 
-use super::{Failure, chain};
+use super::{Failure, admin::Admin};
 use clap::Subcommand;
 use engine::adapters::{Done, Report};
+use reqwest::{Client, Response, Url};
 use schema::ByteSize;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -34,9 +35,8 @@ struct To {
     /// The model; needed where several take adapters, except to list them.
     #[arg(long)]
     model: Option<String>,
-    /// The engine's admin address.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
-    admin: String,
+    #[command(flatten)]
+    admin: Admin,
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
@@ -83,26 +83,19 @@ impl To {
             Some(_) => format!("/adapters/{verb}"),
             None => "/adapters".to_owned(),
         };
-        let mut url = reqwest::Url::parse(&format!("http://{}{path}", self.admin))
-            .map_err(|error| Failure::usage(format!("--admin {:?}: {error}", self.admin)))?;
-        for (key, value) in [("model", self.model.as_deref()), ("name", name)] {
-            if let Some(value) = value {
-                url.query_pairs_mut().append_pair(key, value);
+        let send = |client: &Client, mut url: Url| {
+            for (key, value) in [("model", self.model.as_deref()), ("name", name)] {
+                if let Some(value) = value {
+                    url.query_pairs_mut().append_pair(key, value);
+                }
             }
-        }
-        let asked = super::run::runtime(1)?.block_on(async {
-            let client = nodes::http_client().build()?;
-            let request = match name {
+            match name {
                 Some(_) => client.post(url),
                 None => client.get(url),
-            };
-            let answer = request.send().await?;
-            Ok::<_, reqwest::Error>((answer.status(), answer.json::<Value>().await?))
-        });
-        let (status, body) = asked.map_err(|error| {
-            let admin = &self.admin;
-            Failure::runtime(format!("no engine answers at {admin}: {}", chain(&error)))
-        })?;
+            }
+        };
+        let read = async |answer: Response| Ok((answer.status(), answer.json::<Value>().await?));
+        let (status, body) = self.admin.ask(send, &path, read)?;
         if !status.is_success() {
             let detail = body["detail"].as_str().unwrap_or("it did not say why");
             return Err(Failure::runtime(detail));

@@ -2,6 +2,7 @@
 //! asked for, and everything else to standard error.
 
 mod adapters;
+mod admin;
 mod bench;
 mod check;
 mod fmt;
@@ -52,6 +53,10 @@ pub enum Command {
     Reload(reload::Reload),
     /// Have a running engine go back to an earlier generation.
     Rollback(reload::Rollback),
+    /// Have all requests get the generation that a rollout is about.
+    Promote(reload::Promote),
+    /// Give up the generation that a rollout is about.
+    Abort(reload::Abort),
     /// Print the reference of the language.
     Reference(reference::Reference),
 }
@@ -74,6 +79,8 @@ impl Command {
             Command::Plan(plan) => plan.execute(),
             Command::Reload(reload) => reload.execute(),
             Command::Rollback(rollback) => rollback.execute(),
+            Command::Promote(promote) => promote.execute(),
+            Command::Abort(abort) => abort.execute(),
             Command::Reference(reference) => reference.execute(),
         }
     }

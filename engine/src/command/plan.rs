@@ -1,12 +1,12 @@
 //! `engine plan`: what a reload from one file to another would do.
 
-use super::{Exit, Failure, chain, terminal};
-use engine::{
-    facts,
-    load::{self, Given},
-    reload::Outcome,
-    supervisor,
+use super::{
+    Failure,
+    admin::{Admin, accepted},
+    terminal,
 };
+use engine::{facts, load, reload::Outcome, supervisor};
+use reqwest::{Client, Response, Url};
 use std::path::{Path, PathBuf};
 
 /// Print what a reload keeps, adjusts, starts, replaces and stops.
@@ -18,9 +18,9 @@ pub struct Plan {
     file: PathBuf,
     /// The file that is to run.
     new: Option<PathBuf>,
-    /// The running engine's admin address; asked if there is one file only.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
-    admin: String,
+    /// Asked if there is one file only.
+    #[command(flatten)]
+    admin: Admin,
 }
 
 impl Plan {
@@ -46,27 +46,10 @@ impl Plan {
             let file = self.file.display();
             return Err(Failure::invalid_file(format!("cannot read {file}")));
         }
-        let url = format!("http://{}/plan", self.admin);
-        let outcome = super::run::runtime(1)?.block_on(post(&url, &texts));
-        let outcome = outcome.map_err(|error| {
-            let admin = &self.admin;
-            Failure::runtime(format!("no engine answers at {admin}: {}", chain(&error)))
-        })?;
-        if outcome.ok {
-            print!("{}", outcome.plan);
-            return Ok(());
-        }
-        for problem in &outcome.problems {
-            eprintln!("{problem}\n");
-        }
-        Err(Failure {
-            exit: Exit::InvalidFile,
-            message: String::new(),
-        })
+        let plan = |client: &Client, url: Url| client.post(url).json(&texts);
+        let read = async |answer: Response| answer.json::<Outcome>().await;
+        let outcome = self.admin.ask(plan, "/plan", read)?;
+        print!("{}", outcome.plan);
+        accepted(&outcome, String::new())
     }
-}
-
-async fn post(url: &str, texts: &[Given]) -> Result<Outcome, reqwest::Error> {
-    let client = nodes::http_client().build()?;
-    client.post(url).json(texts).send().await?.json().await
 }

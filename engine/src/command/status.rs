@@ -1,14 +1,19 @@
 //! `engine status`: what a running engine is doing.
 
-use super::{Failure, chain};
+use super::{Failure, admin::Admin};
+use engine::rollout::{
+    report::{Ended, Report, SideReport},
+    shadow::Differences,
+};
+use schema::Share;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 /// Show what a running engine is doing.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// The engine's admin address.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
-    admin: String,
+    #[command(flatten)]
+    admin: Admin,
     /// Print the status as JSON.
     #[arg(long)]
     json: bool,
@@ -16,16 +21,7 @@ pub struct Status {
 
 impl Status {
     pub fn execute(self) -> Result<(), Failure> {
-        let url = format!("http://{}/status", self.admin);
-        let status = super::run::runtime(1)?
-            .block_on(fetch(&url))
-            .map_err(|error| {
-                Failure::runtime(format!(
-                    "no engine answers at {}: {}",
-                    self.admin,
-                    chain(&error)
-                ))
-            })?;
+        let status: Value = self.admin.get("/status")?;
         match self.json {
             true => println!("{status}"),
             false => print!("{}", table(&status)),
@@ -34,17 +30,17 @@ impl Status {
     }
 }
 
-async fn fetch(url: &str) -> Result<Value, reqwest::Error> {
-    let client = nodes::http_client().build()?;
-    let answer = client.get(url).send().await?.error_for_status()?;
-    answer.json().await
-}
-
 /// The status as lines: a graph, and below it its nodes.
 fn table(status: &Value) -> String {
     let word = |of: &Value, key: &str| of[key].as_str().unwrap_or("?").to_owned();
     let mut text = format!("generation {}\n", status["generation"]);
     text.push_str(&last_reload(&status["last_reload"]));
+    if let Ok(rollout) = Report::deserialize(&status["rollout"]) {
+        text.push_str(&under_way(&rollout));
+    }
+    if let Ok(ended) = Ended::deserialize(&status["last_rollout"]) {
+        text.push_str(&ended_as(&ended));
+    }
     for graph in status["graphs"].as_array().into_iter().flatten() {
         text.push_str(&format!(
             "\n{}  POST {}\n",
@@ -68,6 +64,82 @@ fn table(status: &Value) -> String {
         }
     }
     text
+}
+
+/// A rollout that is under way: what gets what, how both do, and what it waits for.
+fn under_way(rollout: &Report) -> String {
+    let Report {
+        strategy,
+        generation,
+        seconds,
+        share,
+        stable,
+        next,
+        ..
+    } = rollout;
+    let share = Share(*share);
+    let mut text = format!("rollout of generation {generation}: {strategy}");
+    if let Some((step, steps)) = rollout.step {
+        text.push_str(&format!(
+            ", step {step} of {steps} with {share} of requests"
+        ));
+    }
+    if let Some(copies) = &rollout.copies {
+        text.push_str(&format!(
+            ", copies of {share} of requests{}",
+            compared(copies)
+        ));
+    }
+    text.push_str(&format!(", for {seconds:.0} s\n"));
+    text.push_str(&side("stable", stable));
+    text.push_str(&side("next", next));
+    if !rollout.waits_for.is_empty() {
+        text.push_str(&format!(
+            "  waits for {}\n",
+            rollout.waits_for.join(" and ")
+        ));
+    }
+    text
+}
+
+fn side(name: &str, side: &SideReport) -> String {
+    let SideReport {
+        requests,
+        failed,
+        p50_ms,
+        p99_ms,
+    } = side;
+    format!(
+        "  {name:<7} requests {requests:<7} failed {failed:<5} p50 {p50_ms:.1} ms  p99 {p99_ms:.1} ms\n"
+    )
+}
+
+fn compared(copies: &Differences) -> String {
+    let Differences {
+        same,
+        different,
+        failed,
+        left_out,
+    } = copies;
+    format!(": {same} same, {different} different, {failed} failed, {left_out} left out")
+}
+
+/// What came of the last rollout.
+fn ended_as(ended: &Ended) -> String {
+    let Ended {
+        strategy,
+        generation,
+        result,
+        reasons,
+        seconds,
+        copies,
+    } = ended;
+    let copies = copies.as_ref().map(compared).unwrap_or_default();
+    format!(
+        "last rollout: {strategy} of generation {generation} was {} after {seconds:.0} s{copies}: {}\n",
+        result.name(),
+        reasons.join("; ")
+    )
 }
 
 /// What came of the last reload, if there was one.
@@ -113,6 +185,47 @@ mod tests {
               report               template
         "#]]
         .assert_eq(&table(&json!({ "generation": 3, "graphs": graphs })));
+    }
+
+    #[test]
+    fn rollouts_are_told() {
+        let side = |requests, failed| {
+            json!({
+                "requests": requests, "failed": failed, "p50_ms": 12.34, "p99_ms": 40.0,
+            })
+        };
+        let canary = json!({
+            "strategy": "canary", "generation": 4, "seconds": 61.2, "share": 0.25, "step": [2, 3],
+            "stable": side(750, 1), "next": side(250, 0),
+            "waits_for": ["another 12 s", "50 more requests"],
+        });
+        let shadow = json!({
+            "strategy": "shadow", "generation": 5, "seconds": 3.0, "share": 0.1,
+            "stable": side(10, 0), "next": side(0, 0),
+            "copies": { "same": 7, "different": 2, "failed": 1, "left_out": 0 },
+            "waits_for": ["`engine promote` or `engine abort`"],
+        });
+        let ended = json!({
+            "strategy": "canary", "generation": 3, "result": "aborted", "seconds": 4.6,
+            "reasons": ["graph rag: 12% of 40 requests failed, where it was 0% of 700"],
+        });
+        let told = [canary, shadow].map(|rollout| {
+            table(&json!({ "generation": 2, "rollout": rollout, "last_rollout": ended }))
+        });
+        expect![[r#"
+            generation 2
+            rollout of generation 4: canary, step 2 of 3 with 25% of requests, for 61 s
+              stable  requests 750     failed 1     p50 12.3 ms  p99 40.0 ms
+              next    requests 250     failed 0     p50 12.3 ms  p99 40.0 ms
+              waits for another 12 s and 50 more requests
+            last rollout: canary of generation 3 was aborted after 5 s: graph rag: 12% of 40 requests failed, where it was 0% of 700
+            generation 2
+            rollout of generation 5: shadow, copies of 10% of requests: 7 same, 2 different, 1 failed, 0 left out, for 3 s
+              stable  requests 10      failed 0     p50 12.3 ms  p99 40.0 ms
+              next    requests 0       failed 0     p50 12.3 ms  p99 40.0 ms
+              waits for `engine promote` or `engine abort`
+            last rollout: canary of generation 3 was aborted after 5 s: graph rag: 12% of 40 requests failed, where it was 0% of 700
+        "#]].assert_eq(&told.concat());
     }
 
     #[test]

@@ -4,10 +4,14 @@
 //! fallback replaced a text that had begun, and `done` ends a good answer. `error` carries a problem
 //! and ends a bad one. The walk lives inside the response body: a client that goes away drops it.
 
-use super::infer::{Asked, Leaving, note, problem_of};
+use super::{
+    enter::Entered,
+    infer::{Asked, Leaving, note, problem_of},
+    shadow::Copy,
+};
 use crate::{
     execute::{Answer, Delta, Request, RequestError},
-    topology::{Served, Topology},
+    topology::Served,
 };
 use async_stream::stream;
 use axum::response::{
@@ -15,7 +19,7 @@ use axum::response::{
     sse::{Event, KeepAlive, Sse},
 };
 use serde_json::json;
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, pin::pin};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
@@ -24,14 +28,15 @@ const PIECES: usize = 16;
 
 /// Walks the graph while the client reads.
 pub(super) fn reply(
-    topology: Arc<Topology>,
-    graph: usize,
+    entered: Entered,
     mut request: Request,
+    copy: Copy,
     asked: Asked,
     span: Span,
 ) -> Response {
     let events = stream! {
-        let served = &topology.graphs()[graph];
+        // A client that reads slowly is inside until it has read all.
+        let served = entered.served();
         let leaving = Leaving::watch(served, &asked);
         let (sender, mut deltas) = mpsc::channel(PIECES);
         request.deltas = Some(sender);
@@ -44,6 +49,7 @@ pub(super) fn reply(
             }
         };
         leaving.stayed();
+        copy.compare(&result, served);
         while let Ok(piece) = deltas.try_recv() {
             yield delta(&piece);
         }

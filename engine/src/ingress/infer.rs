@@ -1,24 +1,30 @@
 //! One request of a graph: checked, walked, answered.
 
-use super::{Front, events, identity, input, problem::Problem};
+use super::{
+    Front,
+    arrive::arrive,
+    enter::{Entered, enter},
+    events, identity,
+    problem::Problem,
+    shadow::Copy,
+};
 use crate::{
-    execute::{Answer, Request as Walked, RequestError},
-    topology::{Served, Topology},
+    execute::{Answer, RequestError},
+    rollout::choose::HEADER,
+    topology::Served,
 };
 use axum::{
     body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use nodes::{Context, Value};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use std::{fmt::Write as _, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span, debug, error, info_span, warn};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const GENERATION: HeaderName = HeaderName::from_static(HEADER);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -31,17 +37,22 @@ pub(super) struct Asked {
 
 /// Answers whatever is not one of the engine's own routes.
 pub(super) async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
     let asked = Asked {
-        id: identity::request_id(request.headers()),
+        id: identity::request_id(&parts.headers),
         begun: Instant::now(),
     };
-    let trace_id = identity::trace_id(request.headers());
+    let trace_id = identity::trace_id(&parts.headers);
     let span = info_span!("request", request_id = %asked.id, trace_id);
-    let topology = front.topology();
-    let mut response = match enter(&topology, &request) {
-        Ok(graph) => {
-            let reply = reply(&front, &topology, graph, request, &asked);
-            reply.instrument(span).await
+    let mut response = match enter(&front, &parts, &asked).await {
+        Ok(entered) => {
+            let generation = entered.named();
+            let reply = reply(&front, entered, (parts, body), &asked);
+            let mut response = reply.instrument(span).await;
+            if let Some(generation) = generation {
+                response.headers_mut().insert(GENERATION, generation.into());
+            }
+            response
         }
         Err(problem) => problem.for_request(&asked.id).into_response(),
     };
@@ -51,39 +62,35 @@ pub(super) async fn answer(State(front): State<Arc<Front>>, request: Request) ->
     response
 }
 
-/// Which graph is meant, if the request may ask it.
-fn enter(topology: &Topology, request: &Request) -> Result<usize, Problem> {
-    super::authorize(topology, request)?;
-    let path = request.uri().path();
-    let found = topology
-        .index_at(path)
-        .ok_or_else(|| Problem::no_route(path))?;
-    match *request.method() {
-        Method::POST => Ok(found),
-        _ => Err(Problem::method("POST")),
-    }
-}
-
 async fn reply(
     front: &Front,
-    topology: &Arc<Topology>,
-    graph: usize,
-    request: Request,
+    mut entered: Entered,
+    (parts, body): (Parts, Body),
     asked: &Asked,
 ) -> Response {
-    let served = &topology.graphs()[graph];
-    let streamed = wants_events(request.headers());
-    let walked = match read(front, topology, served, request, asked).await {
+    let streamed = wants_events(&parts.headers);
+    let copied = entered.copy.take();
+    let path = parts.uri.path().to_owned();
+    let arrived = match arrive(front, &entered.topology, (parts.headers, body)).await {
+        Ok(arrived) => arrived,
+        Err(problem) => return refuse(problem, entered.served(), asked),
+    };
+    let copy = Copy::begin(copied, &path, &arrived, asked);
+    let walked = match arrived.fit(entered.served(), asked) {
         Ok(walked) => walked,
-        Err(problem) => return refuse(problem, served, asked),
+        Err(problem) => {
+            copy.compare_status(problem.status().as_u16());
+            return refuse(problem, entered.served(), asked);
+        }
     };
     if streamed {
-        let span = Span::current();
-        return events::reply(Arc::clone(topology), graph, walked, asked.clone(), span);
+        return events::reply(entered, walked, copy, asked.clone(), Span::current());
     }
+    let served = entered.served();
     let leaving = Leaving::watch(served, asked);
     let result = served.prepared().run(walked).await;
     leaving.stayed();
+    copy.compare(&result, served);
     match result {
         Ok(answer) => json(&answer, served, asked),
         Err(error) => refuse(problem_of(&error, served), served, asked),
@@ -120,95 +127,6 @@ impl Drop for Leaving<'_> {
             metrics.answered(status, self.begun.elapsed());
         }
     }
-}
-
-/// Reads the request and checks it against the graph's input.
-async fn read(
-    front: &Front,
-    topology: &Topology,
-    served: &Served,
-    request: Request,
-    asked: &Asked,
-) -> Result<Walked, Problem> {
-    let (parts, body) = request.into_parts();
-    let patience = identity::timeout(&parts.headers)?;
-    let most = topology.program().server().max_body.0;
-    let collected = collect(body, &parts.headers, most);
-    let body = timeout(front.body_timeout, collected)
-        .await
-        .unwrap_or_else(|_| Err(Problem::slow(front.body_timeout)))?;
-    let body = parse(&parts.headers, &body)?;
-    let graph = served.graph();
-    let input = input::fit(body, graph.input()).map_err(Problem::input)?;
-    let headers = match served.prepared().reads_headers() {
-        true => identity::for_templates(&parts.headers),
-        false => Value::None,
-    };
-    let allowed = patience.map_or(graph.timeout(), |patience| patience.min(graph.timeout()));
-    Ok(Walked {
-        input,
-        headers,
-        context: Context {
-            request_id: Some(Arc::clone(&asked.id)),
-            deadline: asked.begun.checked_add(allowed),
-        },
-        allowed: Some(allowed),
-        deltas: None,
-    })
-}
-
-async fn collect(body: Body, headers: &HeaderMap, most: u64) -> Result<Bytes, Problem> {
-    let announced = headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most) {
-        return Err(Problem::too_large(most));
-    }
-    let mut chunks = body.into_data_stream();
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(Problem::broken_body)?;
-        if (whole.len() + joined.len() + chunk.len()) as u64 > most {
-            return Err(Problem::too_large(most));
-        }
-        // Most bodies come in one piece, which is then not copied.
-        if whole.is_empty() && joined.is_empty() {
-            whole = chunk;
-            continue;
-        }
-        joined.extend_from_slice(&std::mem::take(&mut whole));
-        joined.extend_from_slice(&chunk);
-    }
-    Ok(if joined.is_empty() {
-        whole
-    } else {
-        joined.freeze()
-    })
-}
-
-/// The body as a value; an empty one is an object without fields.
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
-    if body.is_empty() {
-        return Ok(Value::Map(Arc::default()));
-    }
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
-        return Err(Problem::content_encoding());
-    }
-    let given = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let kind = given
-        .and_then(|given| given.split(';').next())
-        .map(str::trim);
-    let is_json = |kind: &str| {
-        let kind = kind.to_ascii_lowercase();
-        kind == "application/json" || kind.ends_with("+json")
-    };
-    if !kind.is_some_and(is_json) {
-        return Err(Problem::content_type());
-    }
-    Value::from_json(body).map_err(Problem::not_json)
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {

@@ -4,8 +4,11 @@
 //! router, because a reload changes them. Metrics, status and control are on another listener
 //! ([`crate::admin`]) and never here.
 
+mod arrive;
 mod docs;
+mod enter;
 mod events;
+mod generations;
 mod identity;
 mod infer;
 mod input;
@@ -13,7 +16,9 @@ mod listen;
 mod models;
 mod openapi;
 mod problem;
+mod shadow;
 
+pub use generations::Next;
 pub use listen::{Connections, Doors, Doorways, serve};
 pub use openapi::document as openapi;
 pub use problem::Problem;
@@ -23,25 +28,28 @@ use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use generations::Generations;
 use serde_json::json;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
-/// What the listeners share: the published topology, and whether the engine is about to stop.
+/// What the listeners share: the generations that are served, and whether the engine is about to stop.
 #[derive(Debug)]
 pub struct Front {
-    topology: ArcSwap<Topology>,
+    generations: ArcSwap<Generations>,
+    /// Requests that were divided between two generations.
+    requests: AtomicU64,
     metrics: Arc<Metrics>,
     stopping: AtomicBool,
     started: Instant,
@@ -58,7 +66,8 @@ impl Front {
         metrics.set_generation(topology.generation());
         metrics.watch_adapters(Arc::clone(topology.adapters()));
         Self {
-            topology: ArcSwap::from_pointee(topology),
+            generations: ArcSwap::from_pointee(Generations::of(Arc::new(topology), None)),
+            requests: AtomicU64::new(0),
             metrics,
             stopping: AtomicBool::new(false),
             started: Instant::now(),
@@ -86,16 +95,18 @@ impl Front {
         self.control.as_ref()
     }
 
-    /// The topology that new requests run on.
+    /// The topology that new requests run on, unless a rollout gives them another one.
     pub fn topology(&self) -> Arc<Topology> {
-        self.topology.load_full()
+        Arc::clone(self.generations.load().stable())
     }
 
-    /// Puts another topology in the place of the current one. Requests that run stay on theirs.
-    pub fn publish(&self, topology: Topology) -> Arc<Topology> {
+    /// Puts another topology in the place of the current one, for all requests. Those that run stay on
+    /// theirs.
+    pub fn publish(&self, topology: Arc<Topology>) -> Arc<Topology> {
         self.metrics.set_generation(topology.generation());
         self.metrics.watch_adapters(Arc::clone(topology.adapters()));
-        self.topology.swap(Arc::new(topology))
+        let generations = Arc::new(Generations::of(topology, None));
+        Arc::clone(self.generations.swap(generations).stable())
     }
 
     /// The engine's series.
@@ -171,10 +182,10 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
 }
 
 async fn routes(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let topology = front.topology();
-    if let Err(problem) = authorize(&topology, &request) {
-        return problem.into_response();
-    }
+    let topology = match enter(&front, request.headers()) {
+        Ok(topology) => topology,
+        Err(problem) => return problem.into_response(),
+    };
     let graphs = topology.graphs().iter();
     let routes = graphs.map(|served| {
         let graph = served.graph();
@@ -184,14 +195,21 @@ async fn routes(State(front): State<Arc<Front>>, request: Request) -> Response {
 }
 
 async fn openapi_json(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let topology = front.topology();
-    if let Err(problem) = authorize(&topology, &request) {
-        return problem.into_response();
-    }
+    let topology = match enter(&front, request.headers()) {
+        Ok(topology) => topology,
+        Err(problem) => return problem.into_response(),
+    };
     const TYPE: HeaderValue = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, TYPE)], topology.openapi().clone()).into_response()
 }
 
-fn authorize(topology: &Topology, request: &Request) -> Result<(), Problem> {
-    identity::authorize(request.headers(), &topology.program().server().api_keys)
+/// The generation that the request asks for, if it may see it.
+fn enter(front: &Front, headers: &HeaderMap) -> Result<Arc<Topology>, Problem> {
+    let topology = front.asked_for(headers)?;
+    authorize(&topology, headers)?;
+    Ok(topology)
+}
+
+fn authorize(topology: &Topology, headers: &HeaderMap) -> Result<(), Problem> {
+    identity::authorize(headers, &topology.program().server().api_keys)
 }

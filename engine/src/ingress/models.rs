@@ -1,6 +1,6 @@
 //! `GET /v1/models`: the models and adapters that requests can name, as OpenAI and vLLM list them.
 
-use super::{Front, Problem, authorize};
+use super::{Front, Problem, enter};
 use axum::{
     Json,
     extract::{Request, State},
@@ -32,8 +32,7 @@ pub(super) async fn list(
     State(front): State<Arc<Front>>,
     request: Request,
 ) -> Result<Json<Models>, Problem> {
-    let topology = front.topology();
-    authorize(&topology, &request)?;
+    let topology = enter(&front, request.headers())?;
     let started = UNIX_EPOCH.elapsed().unwrap_or_default();
     let created = started.saturating_sub(front.uptime()).as_secs();
     let model = |id: &str, parent: Option<&str>| Model {

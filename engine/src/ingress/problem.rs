@@ -152,6 +152,12 @@ impl Problem {
         problem
     }
 
+    /// A generation is asked for that is not there.
+    pub(super) fn no_next() -> Self {
+        let detail = "no next generation is waiting; leave the header `x-engine-generation` out";
+        Self::new(StatusCode::NOT_FOUND, "no-generation", detail)
+    }
+
     /// A defect of the engine.
     pub(crate) fn internal() -> Self {
         let detail = "the engine failed to answer";

@@ -67,7 +67,7 @@ impl Ledger {
 
     /// What is free once these have gone: replicas of pools that end when the next generation is
     /// published, each with what one of them takes.
-    pub fn room_after(&self, going: &[(usize, &Resources)]) -> Allowance {
+    pub fn room_after(&self, going: &[(usize, Resources)]) -> Allowance {
         let mut sum = Takes::default();
         for (replicas, resources) in going {
             let takes = Takes::of(resources);
@@ -191,7 +191,7 @@ mod tests {
         };
         let old = ledger.take(&three).unwrap();
         assert!(ledger.take(&three).is_err());
-        let room = ledger.room_after(&[(1, &three)]);
+        let room = ledger.room_after(&[(1, three.clone())]);
         let new = room.take(&three).unwrap();
         // What goes makes room once.
         assert!(room.take(&three).is_err());

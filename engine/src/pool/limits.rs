@@ -57,7 +57,7 @@ impl Limits {
             Running::ManyItems => (ongoing.unwrap_or(ONGOING).max(1), 1, usize::MAX),
         };
         Self {
-            queued: given(&spec.max_queued_requests).unwrap_or(QUEUED),
+            queued: queued(spec),
             ongoing,
             batch: BatchLimits {
                 size,
@@ -72,10 +72,7 @@ impl Limits {
             batches,
             timeout: spec.timeout.as_ref().map(|timeout| timeout.value),
             health_check_period: spec.health_check_period.as_ref().map(|period| period.value),
-            grace: spec
-                .graceful_shutdown_timeout
-                .as_ref()
-                .map_or(GRACE, |grace| grace.value),
+            grace: grace(spec),
         }
     }
 
@@ -103,6 +100,18 @@ impl Limits {
         };
         (cost, node.key(item))
     }
+}
+
+/// Items that may wait.
+pub(super) fn queued(spec: &PoolSpec) -> usize {
+    let given = spec.max_queued_requests.as_ref();
+    given.map_or(QUEUED, |most| most.value as usize)
+}
+
+/// How long a pool may go on when it is not used any more.
+pub(super) fn grace(spec: &PoolSpec) -> Duration {
+    let given = spec.graceful_shutdown_timeout.as_ref();
+    given.map_or(GRACE, |grace| grace.value)
 }
 
 /// How many replicas a pool starts with.

@@ -19,6 +19,7 @@ mod recipe;
 mod recovery;
 mod rehearsal;
 mod replica;
+mod rest;
 mod scaler;
 mod staff;
 mod ticket;
@@ -85,6 +86,13 @@ enum Order {
     Adjust(Box<PoolSpec>),
     /// Its generation is over; what still uses it has the time to finish, and no more.
     Retire,
+    /// Another needs its place: replicas go once they hold nothing, or now. Answered when they have.
+    Rest {
+        now: bool,
+        gone: oneshot::Sender<()>,
+    },
+    /// It has its place again.
+    Wake,
 }
 
 /// What a pool has at the moment. Written by its owner, except `abandoned` and `answered`.
@@ -268,6 +276,11 @@ impl Pool {
     /// How long one item may take, waiting and a stream's end included, if the file says.
     pub fn timeout(&self) -> Option<Duration> {
         self.0.settings.load().timeout
+    }
+
+    /// Tells it from other pools; clones have the same.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// The node's series.

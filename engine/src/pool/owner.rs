@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -62,6 +62,13 @@ enum Event {
     Tick,
     /// Its generation is over.
     Retired,
+    /// Another needs its place, now or when its replicas hold nothing.
+    Rests {
+        now: bool,
+        gone: oneshot::Sender<()>,
+    },
+    /// It has its place again.
+    Woken,
     /// No handle is left.
     Unused,
     /// The time to finish is over.
@@ -101,6 +108,10 @@ pub(super) struct Owner {
     wake: Option<Instant>,
     /// Whether no handle is left.
     unused: bool,
+    /// Whether another has its place, so that no replica is wanted.
+    rests: bool,
+    /// Who waits for its replicas to be gone.
+    gone: Vec<oneshot::Sender<()>>,
     /// When to stop whatever still runs; set when its generation is over or no handle is left.
     end: Option<Instant>,
     /// How many replicas the load asks for.
@@ -139,6 +150,8 @@ impl Owner {
             running: JoinSet::new(),
             wake: None,
             unused: false,
+            rests: false,
+            gone: Vec::new(),
             end: None,
             desired: 0,
             counts,
@@ -185,6 +198,8 @@ impl Owner {
                 Some(Order::Answer(ticket)) => Event::Arrived(ticket),
                 Some(Order::Adjust(spec)) => Event::Adjusted(spec),
                 Some(Order::Retire) => Event::Retired,
+                Some(Order::Rest { now, gone }) => Event::Rests { now, gone },
+                Some(Order::Wake) => Event::Woken,
                 None => Event::Unused,
             },
             () = at(self.tick), if self.tick.is_some() => Event::Tick,
@@ -203,6 +218,8 @@ impl Owner {
             Event::Lost(replica, error) => self.staff.broke(replica, &error),
             Event::Tick => self.tick(now),
             Event::Retired => self.end_within_grace(now),
+            Event::Rests { now, gone } => self.rest(now, gone),
+            Event::Woken => self.wake(),
             Event::Unused => {
                 self.unused = true;
                 self.end_within_grace(now);
@@ -216,6 +233,12 @@ impl Owner {
         }
         self.dispatch(now);
         self.publish();
+        if self.rests && self.staff.census() == Census::default() {
+            for gone in self.gone.drain(..) {
+                // Who waited may have left.
+                let _ = gone.send(());
+            }
+        }
     }
 
     /// Goes by another spec from now on. What waits and what runs is left as it is, even where it is
@@ -241,6 +264,9 @@ impl Owner {
     /// Asks for the replicas that the load or the file wants. Where the machine has no room for
     /// them yet, as beside a generation that is about to go, it is asked again at the next tick.
     fn fill(&mut self) {
+        if self.rests {
+            return;
+        }
         if let Err(error) = self.staff.want(self.desired) {
             debug!(node = self.metrics.node, %error, "cannot scale up");
         }
@@ -283,6 +309,23 @@ impl Owner {
         }
     }
 
+    /// Lets go of all replicas, and wants none. What comes to it waits in the queue.
+    fn rest(&mut self, now: bool, gone: oneshot::Sender<()>) {
+        self.rests = true;
+        self.gone.push(gone);
+        // Asking for none always succeeds.
+        let _ = self.staff.want(0);
+        if now {
+            self.staff.let_go();
+        }
+    }
+
+    /// Has as many replicas built as there were to be before.
+    fn wake(&mut self) {
+        self.rests = false;
+        self.fill();
+    }
+
     fn end_within_grace(&mut self, now: Duration) {
         let end = self.start + now + self.limits.grace;
         self.end = Some(self.end.map_or(end, |before| before.min(end)));
@@ -291,7 +334,7 @@ impl Owner {
     fn scale(&mut self, now: Duration) {
         let items = self.waiting() + self.gate.waiting() + self.staff.ongoing();
         let (wanted, working) = (self.staff.wanted(), self.staff.census().working);
-        let Some(scaler) = &mut self.scaler else {
+        let Some(scaler) = self.scaler.as_mut().filter(|_| !self.rests) else {
             return self.fill();
         };
         self.desired = scaler.tick(now, wanted, working, items);

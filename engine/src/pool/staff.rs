@@ -195,6 +195,14 @@ impl Staff {
         self.error = Some(error.clone());
     }
 
+    /// Gives up every replica with all that it runs.
+    pub(super) fn let_go(&mut self) {
+        for replica in self.replicas.drain(..) {
+            replica.lost.cancel();
+        }
+        self.builds.abort_all();
+    }
+
     /// How many replicas there should be.
     pub(super) fn wanted(&self) -> usize {
         self.leases.len()

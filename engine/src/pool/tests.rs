@@ -140,6 +140,12 @@ fn batched(spec: PoolSpec, size: u32, cost: Option<u64>, wait: Duration) -> Pool
 
 /// A pool whose batches start when the test opens the gate.
 async fn stage(spec: &PoolSpec, running: Running, script: Script) -> Stage {
+    let ledger = Ledger::new(crate::load::machine());
+    stage_on(&ledger, spec, running, script).await
+}
+
+/// The same on a machine.
+async fn stage_on(ledger: &Ledger, spec: &PoolSpec, running: Running, script: Script) -> Stage {
     let (gate, batches) = (Arc::new(Semaphore::new(0)), Arc::default());
     let (shared_gate, shared_batches) = (Arc::clone(&gate), Arc::clone(&batches));
     let build = move |_| {
@@ -152,7 +158,7 @@ async fn stage(spec: &PoolSpec, running: Running, script: Script) -> Stage {
         }) as Arc<dyn Node>)
     };
     Stage {
-        pool: started(spec, build).await,
+        pool: started_on(ledger, spec, build).await.unwrap(),
         gate,
         batches,
     }

@@ -2,22 +2,22 @@
 //!
 //! [`watch()`] decides from what is seen of files whether they changed; the [`Supervisor`] owns the
 //! change itself. What is here connects it with the listeners: [`Control`] carries orders to it and
-//! outcomes back. It deliberately knows no weights: a reload publishes all of a generation at once.
+//! outcomes back. How a generation comes to be served is in [`rollout`](crate::rollout).
 //!
 //! [`Supervisor`]: crate::supervisor::Supervisor
 
 pub mod watch;
 
-use crate::load::Given;
+use crate::{
+    content::{self, Named},
+    load::Given,
+    rollout::report::{Ended, Report},
+};
 use arc_swap::ArcSwapOption;
 use graphs::plan::Counts;
 use schema::Sources;
 use serde::{Deserialize, Serialize};
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 use watch::{Seen, Watch};
 
@@ -28,6 +28,10 @@ pub enum Order {
     Reload,
     /// Go back to a generation; to the one before the current one if none is named.
     Rollback(Option<u64>),
+    /// Have all requests get the generation that a rollout is about.
+    Promote,
+    /// Give that generation up.
+    Abort,
     /// Say what a reload to these texts would do, the main file first, and do nothing.
     Plan(Vec<Given>),
 }
@@ -53,6 +57,9 @@ pub struct Outcome {
     /// What is done to every part, a line each; only where a plan was asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plan: String,
+    /// What became of a rollout, in words; empty if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rollout: String,
     /// How long it took, in milliseconds.
     pub millis: u64,
 }
@@ -65,6 +72,7 @@ impl Outcome {
             problems: Vec::new(),
             nodes: counts.map(|counts| counts.to_string()).unwrap_or_default(),
             plan: String::new(),
+            rollout: String::new(),
             millis: 0,
         }
     }
@@ -76,6 +84,7 @@ impl Outcome {
             problems,
             nodes: String::new(),
             plan: String::new(),
+            rollout: String::new(),
             millis: 0,
         }
     }
@@ -86,6 +95,8 @@ impl Outcome {
 pub struct Control {
     orders: mpsc::Sender<Ordered>,
     last: ArcSwapOption<Outcome>,
+    rollout: ArcSwapOption<Report>,
+    ended: ArcSwapOption<Ended>,
 }
 
 impl Control {
@@ -96,6 +107,8 @@ impl Control {
         let control = Self {
             orders,
             last: ArcSwapOption::empty(),
+            rollout: ArcSwapOption::empty(),
+            ended: ArcSwapOption::empty(),
         };
         (Arc::new(control), receiver)
     }
@@ -112,55 +125,38 @@ impl Control {
         self.last.load_full()
     }
 
+    /// The rollout that is under way.
+    pub fn rollout(&self) -> Option<Arc<Report>> {
+        self.rollout.load_full()
+    }
+
+    /// What came of the last rollout; `None` before the first has ended.
+    pub fn last_rollout(&self) -> Option<Arc<Ended>> {
+        self.ended.load_full()
+    }
+
+    pub(crate) fn report(&self, rollout: Report) {
+        self.rollout.store(Some(Arc::new(rollout)));
+    }
+
+    pub(crate) fn end(&self, ended: Ended) {
+        self.rollout.store(None);
+        self.ended.store(Some(Arc::new(ended)));
+    }
+
     pub(crate) fn note(&self, outcome: &Outcome) {
         self.last.store(Some(Arc::new(outcome.clone())));
     }
 }
 
-/// A watch over the texts that were loaded and the files that were missed.
-pub fn watch(sources: &Sources, missing: &[PathBuf]) -> Watch {
-    let loaded = sources
+/// A watch over what was loaded: texts, files that were missed, and what they name on the disk.
+pub fn watch(sources: &Sources, missing: &[PathBuf], named: &[(Named, Seen)]) -> Watch {
+    let loaded = sources.iter().map(|source| {
+        let text = Named::text(PathBuf::from(&source.name));
+        (text, content::seen(source.text.as_bytes()))
+    });
+    let missed = missing
         .iter()
-        .map(|source| (PathBuf::from(&source.name), seen(source.text.as_bytes())));
-    let missed = missing.iter().map(|path| (path.clone(), Seen::Missing));
-    Watch::new(loaded.chain(missed).collect())
-}
-
-/// Looks at a file. Files of the language are small, so that reading one costs no more than asking
-/// when it was written, and content cannot lie.
-pub fn look(path: &Path) -> Seen {
-    match std::fs::read(path) {
-        Ok(content) => seen(&content),
-        Err(_) => Seen::Missing,
-    }
-}
-
-/// An empty file is as good as none: whoever saves by truncating has yet to write.
-fn seen(content: &[u8]) -> Seen {
-    match content {
-        [] => Seen::Missing,
-        content => Seen::Content(digest(content)),
-    }
-}
-
-fn digest(content: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    content.hash(&mut hasher);
-    hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_file_has_yet_to_be_written() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("graph.kdl");
-        assert_eq!(look(&path), Seen::Missing);
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(look(&path), Seen::Missing);
-        std::fs::write(&path, "graph g").unwrap();
-        assert_ne!(look(&path), Seen::Missing);
-    }
+        .map(|path| (Named::text(path.clone()), Seen::Missing));
+    Watch::new(loaded.chain(missed).chain(named.iter().cloned()).collect())
 }

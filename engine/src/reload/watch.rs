@@ -5,7 +5,7 @@
 //! touches, and a symbolic link that is turned to another folder as a mounted config map is, all
 //! come down to it.
 
-use std::path::PathBuf;
+use crate::content::Named;
 
 /// Looks that a file must be gone for, before that is taken for its state: editors that save by
 /// renaming take it away for a moment.
@@ -45,14 +45,14 @@ pub enum Decision {
 /// The files behind what runs.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
-    files: Vec<(PathBuf, Seen)>,
+    files: Vec<(Named, Seen)>,
     last: Vec<Seen>,
     gone: u32,
 }
 
 impl Watch {
     /// Watches these files, which were loaded with the content that is stated.
-    pub fn new(files: Vec<(PathBuf, Seen)>) -> Self {
+    pub fn new(files: Vec<(Named, Seen)>) -> Self {
         Self {
             files,
             ..Self::default()
@@ -60,8 +60,8 @@ impl Watch {
     }
 
     /// Where to look, in the order in which [`Watch::decide`] is told what was there.
-    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.files.iter().map(|(path, _)| path)
+    pub fn files(&self) -> impl Iterator<Item = &Named> {
+        self.files.iter().map(|(file, _)| file)
     }
 
     /// Takes in what a look found.
@@ -111,8 +111,12 @@ mod tests {
     const HALF: Seen = Seen::Content(3);
     const NONE: Seen = Seen::Missing;
 
+    fn text(path: &str) -> Named {
+        Named::text(path.into())
+    }
+
     fn decisions(loaded: Seen, looks: &[Seen]) -> Vec<Decision> {
-        let mut watch = Watch::new(vec![("graph.kdl".into(), loaded)]);
+        let mut watch = Watch::new(vec![(text("graph.kdl"), loaded)]);
         looks.iter().map(|seen| watch.decide(vec![*seen])).collect()
     }
 
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_fixed_include_is_enough() {
-        let files = vec![("graph.kdl".into(), A), ("pools.kdl".into(), B)];
+        let files = vec![(text("graph.kdl"), A), (text("pools.kdl"), B)];
         let mut watch = Watch::new(files);
         assert_eq!(watch.decide(vec![A, B]), Quiet);
         assert_eq!(watch.decide(vec![A, HALF]), Settling);

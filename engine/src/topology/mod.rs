@@ -3,8 +3,10 @@
 //! A topology is never changed. A reload makes another one and publishes it in the place of the
 //! old, which lives until the last request that began on it is answered; its pools end with it.
 
+mod turnstile;
 mod unbuilt;
 
+pub use turnstile::{Closed, Inside, Outside, Turnstile};
 pub use unbuilt::unbuilt;
 
 use crate::{
@@ -15,11 +17,14 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::join_all;
-use graphs::{Graph, GraphNode, NodeIx, Plan, Program, plan::GraphPlan};
+use graphs::{Graph, NodeIx, Plan, Program, plan::GraphPlan};
 use nodes::{Catalog, NodeError};
 use schema::WhenFull;
 use serde::Serialize;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// A program that is running.
 #[derive(Debug)]
@@ -38,6 +43,7 @@ pub struct Topology {
 pub struct Served {
     prepared: Prepared,
     metrics: GraphMetrics,
+    turnstile: Turnstile,
 }
 
 /// A node that could not be started.
@@ -69,6 +75,8 @@ pub struct GraphStatus<'a> {
     pub graph: &'a str,
     /// Where it is served.
     pub route: &'a str,
+    /// Requests that wait because a node is being replaced that does not fit beside its successor.
+    pub held: usize,
     /// Its nodes in a topological order.
     pub nodes: Vec<NodeStatus<'a>>,
 }
@@ -83,6 +91,32 @@ pub struct NodeStatus<'a> {
     /// Its replicas and queue; absent for a node that needs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolStatus>,
+}
+
+/// What a topology comes after.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// What runs.
+    pub topology: &'a Topology,
+    /// What becomes of it.
+    pub plan: &'a Plan,
+    /// Others that are about to go, and whose place may be counted on.
+    pub going: &'a [Arc<Topology>],
+}
+
+impl Before<'_> {
+    /// What the pools of the next topology may count on: what is free, and what the pools take that
+    /// do not go on.
+    fn room(&self) -> Allowance {
+        let kept = self.plan.graphs.iter();
+        let kept = kept.flat_map(|graph| self.topology.kept(graph).into_values());
+        let mut seen: HashSet<_> = kept.map(|pool| pool.id()).collect();
+        let others = self.going.iter().flat_map(|other| other.pools());
+        let all = self.topology.pools().chain(others);
+        let going = all.filter(|pool| seen.insert(pool.id()));
+        let going = going.map(|pool| (pool.status().target, pool.spec().resources));
+        self.topology.ledger.room_after(&going.collect::<Vec<_>>())
+    }
 }
 
 impl Topology {
@@ -100,25 +134,25 @@ impl Topology {
     }
 
     /// Does what a plan says: takes over the pools of nodes that go on, starts all others at once,
-    /// and waits until they are ready. `before` runs on as it is; pools that go on are adjusted by
-    /// [`Topology::adjust_pools`], when nothing can fail any more.
+    /// and waits until they are ready. What is before runs on as it is; pools that go on are adjusted
+    /// by [`Topology::adjust_pools`], when nothing can fail any more.
     ///
     /// # Errors
     /// Every node that could not be started. What was started beside it is dropped, and ends.
     pub async fn after(
         generation: u64,
         program: Arc<Program>,
-        (plan, before): (&Plan, &Topology),
+        before: Before<'_>,
         catalog: Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
-        Self::begin(generation, program, Some((plan, before)), &catalog, metrics).await
+        Self::begin(generation, program, Some(before), &catalog, metrics).await
     }
 
     async fn begin(
         generation: u64,
         program: Arc<Program>,
-        after: Option<(&Plan, &Topology)>,
+        after: Option<Before<'_>>,
         catalog: &Arc<dyn Catalog>,
         metrics: &Metrics,
     ) -> Result<Self, Vec<StartError>> {
@@ -128,12 +162,12 @@ impl Topology {
                 let room = ledger.room();
                 (ledger, room)
             }
-            Some((plan, before)) => (before.ledger.clone(), before.room_for(plan)),
+            Some(before) => (before.topology.ledger.clone(), before.room()),
         };
         let adapters = Arc::new(Shelves::new(&program, Arc::clone(catalog)));
         let graphs = program.graphs().iter().enumerate();
         let started = graphs.map(|(index, graph)| {
-            let kept = after.map(|(plan, before)| before.kept(&plan.graphs[index]));
+            let kept = after.map(|before| before.topology.kept(&before.plan.graphs[index]));
             let means = (catalog, &room, &adapters);
             Served::start(graph, kept.unwrap_or_default(), means, metrics)
         });
@@ -162,35 +196,26 @@ impl Topology {
         })
     }
 
-    /// What the pools of the next topology may count on: what is free, and what the pools take that
-    /// do not go on.
-    fn room_for(&self, plan: &Plan) -> Allowance {
-        let going = self.going(plan);
-        let going = going.map(|(pool, node)| (pool.status().target, &node.decl.pool.resources));
-        self.ledger.room_after(&going.collect::<Vec<_>>())
+    /// Gives what none of these takes over its `graceful-shutdown-timeout` to finish. To be called when
+    /// they are served, or are about to be, and this is not any more.
+    pub fn retire(&self, stays: &[&Topology]) {
+        self.beside(stays).for_each(Pool::retire);
     }
 
-    /// The pools that do not go on, and their nodes.
-    fn going<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (&'a Pool, &'a GraphNode)> {
-        let goes_on = |graph: usize, node: NodeIx| {
-            let mut plans = plan.graphs.iter().filter(|next| next.before == Some(graph));
-            plans.any(|next| next.nodes.iter().any(|next| next.before == Some(node)))
-        };
-        let graphs = self.graphs.iter().enumerate();
-        let nodes = graphs.flat_map(|(index, served)| {
-            let nodes = served.graph().nodes();
-            nodes.map(move |(ix, node)| (index, served, ix, node))
-        });
-        nodes.filter_map(move |(index, served, ix, node)| {
-            let pool = served.prepared.pool(ix)?;
-            (!goes_on(index, ix)).then_some((pool, node))
-        })
+    /// The pools that none of these has.
+    fn beside<'a>(&'a self, stays: &[&Topology]) -> impl Iterator<Item = &'a Pool> {
+        let others: HashSet<_> = stays
+            .iter()
+            .flat_map(|other| other.pools())
+            .map(Pool::id)
+            .collect();
+        self.pools()
+            .filter(move |pool| !others.contains(&pool.id()))
     }
 
-    /// Gives what does not go on its `graceful-shutdown-timeout` to finish. To be called when the
-    /// next topology is published.
-    pub fn retire(&self, plan: &Plan) {
-        self.going(plan).for_each(|(pool, _)| pool.retire());
+    fn pools(&self) -> impl Iterator<Item = &Pool> {
+        let graphs = self.graphs.iter();
+        graphs.flat_map(|served| served.prepared.pools().map(|(_, pool)| pool))
     }
 
     /// Has every pool go by what this program says of it; for pools that were taken over. To be
@@ -322,6 +347,7 @@ impl Served {
                 vec![error(node, failed.error.clone())]
             })?,
             metrics: metrics.graph(id),
+            turnstile: Turnstile::default(),
         })
     }
 
@@ -338,6 +364,16 @@ impl Served {
     /// The graph's series.
     pub fn metrics(&self) -> &GraphMetrics {
         &self.metrics
+    }
+
+    /// What lets requests in.
+    pub fn turnstile(&self) -> &Turnstile {
+        &self.turnstile
+    }
+
+    /// The replicas of a node; none for one that runs in the request itself.
+    pub fn pool(&self, node: NodeIx) -> Option<&Pool> {
+        self.prepared.pool(node)
     }
 
     /// How a node of this name answers when it is full.
@@ -359,6 +395,7 @@ impl Served {
         GraphStatus {
             graph: self.graph().id().as_str(),
             route: self.graph().route(),
+            held: self.turnstile.waiting(),
             nodes: nodes.collect(),
         }
     }

@@ -58,5 +58,6 @@ pub fn check(document: Document, facts: &Facts) -> Result<Program, Vec<Diagnosti
         indexes: document.indexes,
         graphs: graphs.into_iter().map(Arc::new).collect(),
         warnings: found,
+        content: facts.content.clone(),
     })
 }

@@ -170,6 +170,7 @@ impl<'a> Nodes<'a> {
                 id: node.decl.id.value.clone(),
                 kind: node.decl.work.kind(),
                 before: origin.filter(|_| goes_on),
+                replaces: origin.filter(|_| !goes_on),
                 step,
             }
         };
@@ -182,9 +183,9 @@ impl<'a> Nodes<'a> {
         if !same_replicas(&before.work, &after.work) {
             of_replicas(&before.work, &after.work, &mut why);
         }
-        if let Some(change) = self.world.changed_below(&after.work) {
-            why.push(change);
-        }
+        let below = self.world.changed_below(&after.work).into_iter();
+        let code = self.world.changed_code(&after.work);
+        below.chain(code).for_each(|change| why.push(change));
         let mut why = why.into_list();
         why.extend(pool.replicas.into_list());
         let limits = std::mem::take(&mut pool.limits).into_list();

@@ -12,6 +12,7 @@ pub(super) fn compare(before: &Server, after: &Server) -> (Step, Step, Step) {
         max_body,
         timeout,
         graceful_shutdown_timeout,
+        rollout,
     } = before;
     let mut other = Changes::default();
     // Keys are secrets.
@@ -23,6 +24,7 @@ pub(super) fn compare(before: &Server, after: &Server) -> (Step, Step, Step) {
         graceful_shutdown_timeout,
         &after.graceful_shutdown_timeout,
     );
+    other.optional("rollout", rollout.as_ref(), after.rollout.as_ref());
     (
         socket("listen", listen, &after.listen),
         socket("admin", admin, &after.admin),

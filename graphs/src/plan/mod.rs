@@ -2,9 +2,8 @@
 //!
 //! [`plan`] compares two checked programs and says for every part of the next one whether what runs
 //! is kept, adjusted, started, replaced or stopped, and why. It looks at meaning alone: moved lines
-//! and comments change nothing. Whoever carries a plan out asks nothing again. The plan knows what
-//! is declared and not what lies on the disk: weights that were exchanged under an unchanged
-//! declaration are not seen here.
+//! and comments change nothing. Whoever carries a plan out asks nothing again. What lies on the disk
+//! is known as digests only, which whoever read the files has taken ([`Content`](crate::Content)).
 
 mod change;
 mod graph;
@@ -16,7 +15,7 @@ mod world;
 pub use change::Change;
 
 use crate::{NodeIx, Program};
-use schema::{Kind, Name};
+use schema::{Kind, Name, Rollout};
 
 /// From one program to the next.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +34,9 @@ pub struct Plan {
     pub graphs: Vec<GraphPlan>,
     /// Graphs that end, with their nodes.
     pub stopped: Vec<(Name, Vec<Name>)>,
+    /// How it comes to be served, where requests would notice the change and the file does not want
+    /// all of them to get it at once.
+    pub rollout: Option<Rollout>,
 }
 
 /// What becomes of a graph.
@@ -63,6 +65,8 @@ pub struct NodePlan {
     pub step: Step,
     /// Whose replicas, queue and caches it goes on with; filled for a node that is kept or adjusted.
     pub before: Option<NodeIx>,
+    /// Whose place it takes; filled for a node that is replaced.
+    pub replaces: Option<NodeIx>,
 }
 
 /// What happens to a part.
@@ -124,7 +128,7 @@ pub fn plan(running: &Program, next: &Program, capacity: Capacity) -> Plan {
     let world = world::World::compare(running, next);
     let (graphs, stopped) = graph::compare(running, next, &world, capacity);
     let (listen, admin, server) = listen::compare(running.server(), next.server());
-    Plan {
+    let mut plan = Plan {
         listen,
         admin,
         server,
@@ -132,23 +136,39 @@ pub fn plan(running: &Program, next: &Program, capacity: Capacity) -> Plan {
         indexes: world.indexes,
         graphs,
         stopped,
+        rollout: None,
+    };
+    if plan.concerns_requests() {
+        plan.rollout.clone_from(&next.server().rollout);
     }
+    plan
 }
 
 impl Plan {
     /// Whether nothing at all changes.
     pub fn is_empty(&self) -> bool {
         let own = [&self.listen, &self.admin, &self.server];
+        own.into_iter().all(|step| *step == Step::Keep) && !self.concerns_requests()
+    }
+
+    /// Whether anything changes about what is served, and not only about where and to whom.
+    pub fn concerns_requests(&self) -> bool {
         let declared = self.models.iter().chain(&self.indexes);
         let of_graph = |graph: &GraphPlan| {
             graph.step == Step::Keep
                 && graph.stopped.is_empty()
                 && graph.nodes.iter().all(|node| node.step == Step::Keep)
         };
-        own.into_iter().all(|step| *step == Step::Keep)
-            && declared.into_iter().all(|(_, step)| *step == Step::Keep)
+        !(declared.into_iter().all(|(_, step)| *step == Step::Keep)
             && self.graphs.iter().all(of_graph)
-            && self.stopped.is_empty()
+            && self.stopped.is_empty())
+    }
+
+    /// The nodes whose successors do not fit beside them, each with its graph.
+    pub fn pauses(&self) -> impl Iterator<Item = (&GraphPlan, &NodePlan)> {
+        let graphs = self.graphs.iter();
+        let nodes = graphs.flat_map(|graph| graph.nodes.iter().map(move |node| (graph, node)));
+        nodes.filter(|(_, node)| node.step.pauses())
     }
 
     /// How many nodes are kept, adjusted, and so on.
@@ -171,6 +191,15 @@ impl Plan {
 }
 
 impl Step {
+    /// Whether requests wait while the old one goes and the new one starts.
+    pub fn pauses(&self) -> bool {
+        let handover = match self {
+            Step::Replace { handover, .. } => *handover,
+            _ => Handover::Overlap,
+        };
+        handover == Handover::Pause
+    }
+
     /// Goes on, adjusted if anything is different.
     fn adjust(changes: Vec<Change>) -> Self {
         match changes.is_empty() {

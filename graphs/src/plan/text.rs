@@ -1,6 +1,7 @@
 //! A plan as people read it: a line for each part, what changes first to the eye.
 
 use super::{Change, Counts, Handover, Plan, Step};
+use schema::Rollout;
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -40,8 +41,33 @@ impl fmt::Display for Plan {
             }
         }
         match self.is_empty() {
-            true => writeln!(f, "nothing changes"),
-            false => writeln!(f, "nodes: {}", self.counts()),
+            true => writeln!(f, "nothing changes")?,
+            false => writeln!(f, "nodes: {}", self.counts())?,
+        }
+        match &self.rollout {
+            Some(rollout) => writeln!(f, "rollout: {}", Way(rollout)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A rollout in a few words.
+struct Way<'a>(&'a Rollout);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Rollout::Canary(canary) => {
+                let shares = canary.steps.iter().map(|step| step.share.to_string());
+                let shares: Vec<_> = shares.collect();
+                write!(f, "canary, {}", shares.join(", "))
+            }
+            Rollout::BlueGreen(_) => f.write_str("blue-green, waits for `engine promote`"),
+            Rollout::Shadow(shadow) => write!(
+                f,
+                "shadow, {} of requests are copied, waits for `engine promote`",
+                shadow.share
+            ),
         }
     }
 }

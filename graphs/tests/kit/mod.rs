@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the kit")]
 
-use graphs::{Facts, IndexFacts, Machine, ModelFacts, Program, PythonFacts, check};
+use graphs::{Content, Facts, IndexFacts, Machine, ModelFacts, Program, PythonFacts, check};
 use schema::{Diagnostic, Document, Name, Severity, Source, SourceId, Span, parse};
 
 /// Models and indexes that every test may use.
@@ -55,6 +55,7 @@ pub fn facts() -> Facts {
             gpus: 1.0,
             memory: 8 << 30,
         }),
+        content: Content::default(),
     }
 }
 

@@ -39,6 +39,15 @@ pub struct StandardCatalog {
     base_dir: PathBuf,
 }
 
+/// A catalog that another one comes after.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// It.
+    pub catalog: &'a StandardCatalog,
+    /// Models that are loaded again, though they are declared the same: their files were exchanged.
+    pub exchanged: &'a [Name],
+}
+
 struct DeclaredIndex {
     decl: IndexDecl,
     open: OnceCell<Index>,
@@ -52,10 +61,12 @@ impl StandardCatalog {
         indexes: &[IndexDecl],
         base_dir: &Path,
         fetcher: &Arc<Fetcher>,
-        before: Option<&StandardCatalog>,
+        before: Option<Before<'_>>,
     ) -> Self {
         let declare_model = |decl: &ModelDecl| {
-            let known = before.and_then(|before| before.models.get(&decl.id.value));
+            let exchanged = |before: &Before<'_>| before.exchanged.contains(&decl.id.value);
+            let before = before.filter(|before| !exchanged(before));
+            let known = before.and_then(|before| before.catalog.models.get(&decl.id.value));
             let same = known.filter(|known| known.decl == *decl);
             let model = match same {
                 Some(same) => Arc::clone(same),
@@ -64,7 +75,7 @@ impl StandardCatalog {
             (decl.id.value.clone(), model)
         };
         let declare_index = |decl: &IndexDecl| {
-            let known = before.and_then(|before| before.indexes.get(&decl.id.value));
+            let known = before.and_then(|before| before.catalog.indexes.get(&decl.id.value));
             let same = known.filter(|known| known.decl == *decl);
             let index = same.cloned().unwrap_or_else(|| {
                 Arc::new(DeclaredIndex {
@@ -100,6 +111,13 @@ impl StandardCatalog {
     /// What each of the sources said, and a folder of adapters that cannot be listed.
     pub async fn lock(&self, model: &str) -> Result<Vec<LockedSource>, NodeError> {
         self.model(model)?.lock().await
+    }
+
+    /// Lets go of a model's weights, as far as no replica has them, so that there is room for others.
+    pub fn unload(&self, model: &Name) {
+        if let Some(model) = self.models.get(model) {
+            model.unload();
+        }
     }
 
     /// What is loaded, for people.

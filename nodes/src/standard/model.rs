@@ -15,7 +15,7 @@ use schema::{AdapterSet, Lock, LockedSource, ModelDecl, ModelSource, Text};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{sync::OnceCell, time::Instant};
@@ -25,7 +25,14 @@ pub struct Declared {
     pub decl: ModelDecl,
     base_dir: PathBuf,
     fetcher: Arc<Fetcher>,
-    loaded: OnceCell<Loading>,
+    /// What is loaded; another cell takes its place when that is let go.
+    memory: Mutex<Arc<Memory>>,
+}
+
+/// What of a model is in memory.
+#[derive(Default)]
+struct Memory {
+    model: OnceCell<Loading>,
     adapters: OnceCell<Arc<Residency<Adapter>>>,
 }
 
@@ -61,9 +68,23 @@ impl Declared {
             decl,
             base_dir: base_dir.to_owned(),
             fetcher,
-            loaded: OnceCell::new(),
-            adapters: OnceCell::new(),
+            memory: Mutex::default(),
         }
+    }
+
+    /// Lets go of what is loaded. Replicas that run keep it; one that is built afterwards loads it
+    /// again.
+    pub fn unload(&self) {
+        *self.lock() = Arc::default();
+    }
+
+    fn memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Memory>> {
+        // Nothing happens under the lock that could panic.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn max_tokens(&self) -> Option<usize> {
@@ -112,13 +133,14 @@ impl Declared {
         if !self.decl.takes_adapters() {
             return Ok(Arc::new(NoAdapters));
         }
-        let resident = self.adapters.get_or_try_init(|| self.resident());
+        let memory = self.memory();
+        let resident = memory.adapters.get_or_try_init(|| self.resident());
         Ok(Arc::clone(resident.await?) as Arc<dyn Adapters>)
     }
 
     /// The adapters, once a node of this model was built.
     pub fn store(&self) -> Option<Arc<dyn AdapterStore>> {
-        Some(Arc::clone(self.adapters.get()?) as Arc<dyn AdapterStore>)
+        Some(Arc::clone(self.memory().adapters.get()?) as Arc<dyn AdapterStore>)
     }
 
     /// Fetches the adapters that are declared with sources, by name.
@@ -218,7 +240,8 @@ impl Declared {
     }
 
     pub fn summary(&self) -> Option<ModelSummary> {
-        let loading = self.loaded.get()?;
+        let memory = self.memory();
+        let loading = memory.model.get()?;
         Some(ModelSummary {
             model: self.decl.id.as_str().to_owned(),
             family: match &loading.model {
@@ -238,8 +261,8 @@ impl Declared {
     }
 
     async fn load(self: &Arc<Self>) -> Result<Loaded, NodeError> {
-        let load = Arc::clone(self).load_now();
-        Ok(self.loaded.get_or_try_init(|| load).await?.model.clone())
+        let (memory, load) = (self.memory(), Arc::clone(self).load_now());
+        Ok(memory.model.get_or_try_init(|| load).await?.model.clone())
     }
 
     fn load_now(self: Arc<Self>) -> BoxFuture<'static, Result<Loading, NodeError>> {

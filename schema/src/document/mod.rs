@@ -4,6 +4,7 @@ mod graph;
 mod index;
 mod input;
 mod model;
+mod rollout;
 mod server;
 
 pub use graph::{GraphDecl, OutputField};
@@ -11,6 +12,7 @@ pub use index::{Corpus, IndexBackend, IndexDecl};
 pub use input::InputField;
 pub(crate) use input::TypeWord;
 pub use model::{AdapterDecl, AdapterSet, ModelDecl, ModelSource};
+pub use rollout::{BlueGreen, Canary, CanaryStep, Rollout, Shadow};
 pub use server::Server;
 
 use crate::{

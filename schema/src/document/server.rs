@@ -1,5 +1,6 @@
 //! `server`: how the engine listens.
 
+use super::Rollout;
 use crate::{
     ByteSize, Diagnostic, Spanned, Text, codes,
     decode::{Fields, block},
@@ -26,6 +27,8 @@ block! {
         /// How long running requests are given to finish at a stop.
         pub graceful_shutdown_timeout: Duration = option("graceful-shutdown-timeout")
             .or(Duration::from_secs(20)),
+        /// How a changed file comes to be served; without it, to all requests at once.
+        pub rollout: Option<Rollout> = block("rollout", Rollout::read),
     }
 }
 

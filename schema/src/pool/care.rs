@@ -104,12 +104,17 @@ impl Choice for RetryOn {
 
 /// A share that is written as a percentile, such as `"p95"`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Percentile(f64);
+pub(crate) struct Percentile(f64);
 
 impl Percentile {
     fn after(f: &mut Fields) -> f64 {
-        let after: Percentile = f.option("after").or(Percentile(0.95));
-        after.0
+        Self::named("after", f)
+    }
+
+    /// An option of this name, `p95` where it is absent.
+    pub(crate) fn named(name: &'static str, f: &mut Fields) -> f64 {
+        let percentile: Percentile = f.option(name).or(Percentile(0.95));
+        percentile.0
     }
 }
 

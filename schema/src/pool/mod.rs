@@ -6,6 +6,7 @@ mod care;
 mod replicas;
 
 pub use batch::{Batch, Cache, WhenFull};
+pub(crate) use care::Percentile;
 pub use care::{Breaker, Hedge, Recycle, Retry, RetryOn};
 pub use replicas::{Replicas, Resources, ScalePolicy};
 

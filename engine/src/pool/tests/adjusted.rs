@@ -191,3 +191,58 @@ async fn a_generation_that_is_over_has_its_time_to_finish_and_no_more() {
     ));
     assert_eq!(stage.pool.metrics().ongoing.get(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_rests_has_no_replicas_and_what_comes_waits() {
+    let ledger = Ledger::new(Machine {
+        cpus: 1.0,
+        gpus: 0.0,
+        memory: 1 << 30,
+    });
+    let whole = PoolSpec {
+        resources: Resources {
+            cpu: 1.0,
+            memory: Some(schema::ByteSize(1 << 30)),
+            ..Resources::default()
+        },
+        ..spec(8, Some(1))
+    };
+    let stage = stage_on(&ledger, &whole, Running::ManyItems, echo).await;
+    let running = stage.ask(item(1));
+    settle().await;
+    let pool = stage.pool.clone();
+    let rested = tokio::spawn(async move { pool.rest(Duration::from_secs(60)).await });
+    settle().await;
+    // It waits for what runs, and nothing else is begun.
+    let waiting = stage.ask(item(2));
+    settle().await;
+    assert!(!rested.is_finished());
+    stage.gate.add_permits(1);
+    running.await.unwrap().unwrap();
+    rested.await.unwrap();
+    let status = stage.pool.status();
+    assert_eq!((status.replicas, status.target, status.queued), (0, 0, 1));
+    // Its place is free.
+    let place = ledger.take(&whole.resources).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(stage.pool.status().replicas, 0);
+    drop(place);
+    stage.pool.wake();
+    stage.gate.add_permits(1);
+    assert_eq!(waiting.await.unwrap().unwrap().as_integer(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_finish_in_time_is_given_up_for_a_rest() {
+    let stage = stage(&spec(8, Some(1)), Running::ManyItems, echo).await;
+    let running = stage.ask(item(1));
+    settle().await;
+    let begun = Instant::now();
+    stage.pool.rest(Duration::from_secs(7)).await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(7));
+    assert_eq!(stage.pool.status().replicas, 0);
+    // What it held is run by the next replica.
+    stage.pool.wake();
+    stage.gate.add_permits(1);
+    assert!(running.await.unwrap().is_ok());
+}

@@ -1,8 +1,8 @@
-//! Durations and sizes: numbers that carry a unit.
+//! Durations, sizes and shares: numbers that carry a unit.
 
 use super::{Scalar, plain_text};
 use crate::{
-    ByteSize, Diagnostic, Span, codes,
+    ByteSize, Diagnostic, Share, Span, codes,
     decode::Reader,
     syntax::{Entry, Value, shorten},
 };
@@ -136,5 +136,24 @@ impl Scalar for ByteSize {
 
     fn stand_in(_: Span) -> Self {
         ByteSize(0)
+    }
+}
+
+impl Scalar for Share {
+    fn word() -> String {
+        "a share".to_owned()
+    }
+
+    fn read(entry: &Entry, reader: &mut Reader) -> Option<Self> {
+        measured(entry, reader, "a share", "5%", &[("%", 0.01)]).map(Share)
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+
+    /// Neither smaller nor larger than any, so that no limit is broken by what is not there.
+    fn stand_in(_: Span) -> Self {
+        Share(f64::NAN)
     }
 }
