@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -101,20 +102,27 @@ impl Engine {
     /// Starts with further arguments.
     pub fn start_with(file: &Path, arguments: &[&str]) -> Self {
         let own = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        Self::run(file, &[&own, arguments].concat())
+        Self::run(file, &[&own, arguments].concat(), &[])
+    }
+
+    /// Starts with further variables in its environment.
+    pub fn start_in(file: &Path, environment: &[(&str, &OsStr)]) -> Self {
+        let own = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::run(file, &own, environment)
     }
 
     /// Starts at the addresses that the file states.
     pub fn start_as_written(file: &Path) -> Self {
-        Self::run(file, &[])
+        Self::run(file, &[], &[])
     }
 
-    fn run(file: &Path, arguments: &[&str]) -> Self {
+    fn run(file: &Path, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
         let mut child = Command::new(binary())
             .arg("run")
             .arg(file)
             .args(["--log-format", "json"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .current_dir(repository())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

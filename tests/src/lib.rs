@@ -2,6 +2,7 @@
 
 mod engine;
 pub mod faulty;
+pub mod inference;
 pub mod servers;
 pub mod upstream;
 
