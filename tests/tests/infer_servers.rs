@@ -79,8 +79,8 @@ async fn check(engine: &Engine, name: &str) {
             }
         }
     }
-    let asked =
-        ["a", "bad", "c"].map(|text| ask(engine, &format!("{name}-texts-batched"), json!(text)));
+    let batched = format!("{name}-texts-batched");
+    let asked = ["a", "bad", "c"].map(|text| ask(engine, &batched, json!(text)));
     let answers = join_all(asked).await;
     assert_eq!(answers[0].1, json!({ "y": "A" }), "{name}");
     assert!(answers[1].0 >= 400, "{name}: {answers:?}");

@@ -333,6 +333,7 @@ impl Model {
             limits: self.limits,
             idle,
             is_resident: &is_resident,
+            is_elsewhere: &|_| false,
             is_abandoned: &|id| left.contains(id),
         });
         let (now, limits) = (self.now, self.limits);
