@@ -4,7 +4,7 @@ use super::{Fault, well};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::{
     Reason, RecvStream,
-    server::{Connection, SendResponse, handshake},
+    server::{SendResponse, handshake},
 };
 use prost::Message;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +13,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{sleep, timeout},
 };
+
+/// How long the beginning of an answer has to be sent before its connection is reset.
+const BEGINNING: Duration = Duration::from_millis(50);
 
 type Request = axum::http::Request<RecvStream>;
 
@@ -24,22 +27,18 @@ where
     let mut connection = handshake(stream).await.map_err(std::io::Error::other)?;
     while let Some(accepted) = connection.accept().await {
         let (request, respond) = accepted.map_err(std::io::Error::other)?;
-        match fault {
-            Fault::GoAway => connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
-            Fault::Reset => {
-                let _ = reply(request, respond, fault).await;
-                flush(&mut connection).await;
-                return Ok(());
-            }
-            fault => drop(tokio::spawn(reply(request, respond, fault))),
+        if fault == Fault::GoAway {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            continue;
+        }
+        // By itself, as nothing moves on a connection that nobody asks for its next request.
+        tokio::spawn(reply(request, respond, fault));
+        if fault == Fault::Reset {
+            let _ = timeout(BEGINNING, connection.accept()).await;
+            return Ok(());
         }
     }
     Ok(())
-}
-
-/// Sends what is to be sent; nothing more is taken.
-async fn flush<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>) {
-    let _ = timeout(Duration::from_millis(50), connection.accept()).await;
 }
 
 async fn reply(
