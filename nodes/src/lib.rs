@@ -18,6 +18,7 @@ pub mod model;
 mod node;
 mod on_thread;
 pub mod ops;
+pub mod placement;
 pub mod python;
 mod rerank;
 pub mod residency;

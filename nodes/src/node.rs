@@ -118,6 +118,13 @@ pub trait Node: Send + Sync {
         true
     }
 
+    /// What an item would rather find in the memory of its replica, where replicas share none: one of
+    /// many models. Items that seek the same are sent to the same replica as far as load allows. Asked
+    /// when the item arrives, of any replica.
+    fn seeks(&self, _item: &Input) -> Option<Arc<str>> {
+        None
+    }
+
     /// Comes back when the replica is well. Asked from time to time while it holds no items, and
     /// when nothing came of what it was given; a replica that does not answer is replaced.
     ///

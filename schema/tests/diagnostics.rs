@@ -746,3 +746,28 @@ fn rollouts() {
     "#]]
     .assert_eq(&problems);
 }
+
+#[test]
+fn addresses_of_tensors() {
+    check(
+        "graph g {\n    infer s {\n        url \"ftp://a\" \"grpc://a:1/x\" \"grpc://\"; model m; input X 1\n    }\n}\n",
+        expect![[r#"
+            unknown-value: "ftp://a" is no address of a server
+                "\"ftp://a\"" 
+                help: write one such as "http://localhost:8000" or "grpc://localhost:8001"
+            unknown-value: "grpc://a:1/x" is no address of a server
+                "\"grpc://a:1/x\"" 
+                help: write one such as "http://localhost:8000" or "grpc://localhost:8001"
+            unknown-value: "grpc://" is no address of a server
+                "\"grpc://\"" 
+                help: write one such as "http://localhost:8000" or "grpc://localhost:8001"
+            conflicting-options: the addresses of a node are all of REST or all of gRPC
+                "\"grpc://a:1/x\"" 
+                help: make a node of its own for this one
+        "#]],
+    );
+    check(
+        "graph g {\n    infer s {\n        url \"grpcs://a:1/\" \"grpc://b\"; model m; input X 1\n    }\n}\n",
+        expect![""],
+    );
+}

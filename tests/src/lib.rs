@@ -2,6 +2,7 @@
 
 mod engine;
 pub mod faulty;
+pub mod inference;
 pub mod relay;
 pub mod s3;
 pub mod servers;

@@ -17,6 +17,9 @@ use tokio::time::Instant;
 /// How long a server may take to answer after its start.
 const START: Duration = Duration::from_secs(120);
 
+/// How long a server may take to end.
+const END: Duration = Duration::from_secs(10);
+
 /// The Python of an environment that has these packages (`name==version`), made on first use and
 /// kept in the user's cache for later runs.
 pub fn python_with(packages: &[&str]) -> PathBuf {
@@ -75,6 +78,18 @@ impl Server {
                 panic!("the server did not get ready:\n{log}");
             }
             sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks it to end, so that it can clean up, and gives it some seconds for that.
+    pub fn end(&mut self) {
+        let asked = Command::new("kill").arg(self.pid().to_string()).status();
+        let begun = Instant::now();
+        while asked.as_ref().is_ok_and(|status| status.success())
+            && begun.elapsed() < END
+            && matches!(self.0.try_wait(), Ok(None))
+        {
+            sleep(Duration::from_millis(20));
         }
     }
 

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
-use futures::future::join_all;
 use nodes::{
     Arguments, Catalog, Context, FinishReason, Input, Node, NodeError, Order, StandardCatalog,
     Value,
@@ -340,44 +339,4 @@ async fn each_trouble_is_its_documented_error() {
         assert!(shown.starts_with(kind), "{fault:?} {scheme}: {shown}");
         assert!(error.to_string().contains(words), "{fault:?}: {error}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_endpoints_of_which_three_fail_fail_nobody() {
-    let mut faulty = Vec::new();
-    for fault in [Fault::Refused, Fault::Error, Fault::Reset] {
-        faulty.push(Faulty::start(fault).await);
-    }
-    for _ in 0..7 {
-        faulty.push(Faulty::start(Fault::None).await);
-    }
-    let urls: Vec<_> = faulty
-        .iter()
-        .map(|one| format!("\"{}\"", one.url()))
-        .collect();
-    let node = node(&format!(
-        r#"generate node {{ endpoint {}; prompt "x" }}"#,
-        urls.join(" ")
-    ))
-    .await;
-    let ask = async || text(&node, item(&[("prompt", Value::text("x"))])).await;
-    // Long enough for endpoints to be left alone, asked whether they are there, and tried again.
-    let end = Instant::now() + Duration::from_secs(4);
-    let mut asked = 0;
-    while Instant::now() < end {
-        for answer in join_all((0..10).map(|_| ask())).await {
-            assert_eq!(answer.unwrap().0, "well");
-            asked += 1;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(asked >= 100, "only {asked} were asked");
-    // What has been repaired is used again.
-    for one in &faulty[3..] {
-        one.set(Fault::Error);
-    }
-    faulty[1].set(Fault::None);
-    let repaired = async { while ask().await.is_err() {} };
-    let repaired = tokio::time::timeout(Duration::from_secs(60), repaired).await;
-    repaired.expect("the endpoint that is well again is found");
 }

@@ -15,6 +15,10 @@ const QUEUED: usize = 256;
 /// milliseconds.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Most items that a replica has without being passed over for its load by those that would rather be
+/// with it.
+const UNBOUNDED: usize = 4;
+
 /// How long a pool that is not used any more may go on with what it has, if the file says nothing.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -90,6 +94,12 @@ impl Limits {
             size: self.batch.size.min(self.ongoing.saturating_sub(ongoing)),
             ..self.batch
         }
+    }
+
+    /// Items that a replica has without being passed over for its load by those that would rather be
+    /// with it.
+    pub(super) fn unbounded(&self) -> usize {
+        self.ongoing.min(UNBOUNDED)
     }
 
     /// What an item costs of a batch, where that matters, and what it must share with the others.

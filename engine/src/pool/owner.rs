@@ -85,6 +85,15 @@ impl From<News> for Event {
     }
 }
 
+/// What items that share a batch have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    /// What the node cannot mix.
+    mix: Option<BatchKey>,
+    /// The replica that has in memory what they would rather find there.
+    home: Option<ReplicaId>,
+}
+
 /// The owner of a pool.
 pub(super) struct Owner {
     limits: Limits,
@@ -93,7 +102,7 @@ pub(super) struct Owner {
     scaler: Option<Scaler>,
     /// The next decision, where there is any to make.
     tick: Option<Instant>,
-    queue: Queue<Option<BatchKey>, Ticket>,
+    queue: Queue<Key, Ticket>,
     /// Parts of batches whose replica broke. They run by themselves, before the queue.
     suspects: VecDeque<Vec<Ticket>>,
     quarantine: Quarantine,
@@ -251,7 +260,7 @@ impl Owner {
         self.limits = Limits::new(&self.spec, running);
         if let Some(node) = node {
             let limits = &self.limits;
-            self.queue.weigh(|ticket| limits.weigh(node, &ticket.input));
+            self.queue.weigh(|ticket| weigh(limits, node, ticket));
         }
         let replicas = &self.spec.replicas;
         let (fewest, most) = (replicas.min.value as usize, replicas.max.value as usize);
@@ -277,8 +286,7 @@ impl Owner {
         if let (Ok(node), None) = (&built, self.staff.any()) {
             self.limits = Limits::new(&self.spec, node.running());
             let limits = &self.limits;
-            self.queue
-                .weigh(|ticket| limits.weigh(&**node, &ticket.input));
+            self.queue.weigh(|ticket| weigh(limits, &**node, ticket));
         }
         self.staff.receive(built, now);
     }
@@ -400,6 +408,12 @@ impl Owner {
         self.counts.answered.fetch_add(1, Relaxed);
         ticket.refuse(error);
     }
+}
+
+/// What an item that waits already costs, and what it must share with others; any replica will do.
+fn weigh(limits: &Limits, node: &dyn Node, ticket: &Ticket) -> (u64, Key) {
+    let (cost, mix) = limits.weigh(node, &ticket.input);
+    (cost, Key { mix, home: None })
 }
 
 impl Drop for Owner {

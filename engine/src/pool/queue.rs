@@ -2,8 +2,9 @@
 //!
 //! The earliest deadline goes first. A batch holds items of one key: what the node cannot mix has
 //! different keys. Where the first item's key is not resident in the replica that is free (its
-//! adapter is still to be loaded, say), items whose key is go first, but only for so long. Which
-//! replica is free, and what a batch costs it in time, is not known here.
+//! adapter is still to be loaded, say), items whose key is go first, but only for so long; and items
+//! that another replica is better for wait for that one as long. Which replica is free, and what a
+//! batch costs it in time, is not known here.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,8 +40,8 @@ pub(super) struct BatchLimits {
     /// How long a batch that is not full waits for more while nothing runs, from the arrival of its
     /// oldest item, and for no more than half of the time that one has.
     pub(super) wait: Duration,
-    /// How long an item whose key is not resident lets others go first, and for no more than a
-    /// quarter of the time that it has.
+    /// How long an item whose key is not resident lets others go first, and one that belongs
+    /// elsewhere waits for its replica; no more than a quarter of the time that it has.
     pub(super) patience: Duration,
 }
 
@@ -52,6 +53,8 @@ pub(super) struct Occasion<'a, K, T> {
     pub(super) idle: bool,
     /// Whether the replica that is free can take items of this key at once.
     pub(super) is_resident: &'a dyn Fn(&K) -> bool,
+    /// Whether items of this key are better off with another replica.
+    pub(super) is_elsewhere: &'a dyn Fn(&K) -> bool,
     /// Whether nobody waits for the item any more.
     pub(super) is_abandoned: &'a dyn Fn(&T) -> bool,
 }
@@ -100,6 +103,11 @@ impl<K: PartialEq, T> Queue<K, T> {
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// The keys of all items, in their order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.items.values().map(|waiting| &waiting.terms.key)
     }
 
     pub(super) fn push(&mut self, now: Duration, terms: Terms<K>, item: T) {
@@ -181,8 +189,10 @@ impl<K: PartialEq, T> Queue<K, T> {
         let mut gone = Vec::new();
         let draft = self.draft(occasion, &mut gone);
         drop(self.take(&gone));
-        let Some(draft) = draft else {
-            return Next::Empty;
+        let draft = match draft {
+            Ok(draft) => draft,
+            Err(Some(until)) => return Next::Wait { until },
+            Err(None) => return Next::Empty,
         };
         let complete = draft.full || draft.places.len() < self.items.len();
         if occasion.idle && !complete && draft.until > occasion.now {
@@ -194,8 +204,12 @@ impl<K: PartialEq, T> Queue<K, T> {
         }
     }
 
-    /// The first items of the key whose turn it is, as many as fit.
-    fn draft(&self, occasion: &Occasion<'_, K, T>, gone: &mut Vec<Place>) -> Option<Draft> {
+    /// The first items of the key whose turn it is, as many as fit; or until when none is any's.
+    fn draft(
+        &self,
+        occasion: &Occasion<'_, K, T>,
+        gone: &mut Vec<Place>,
+    ) -> Result<Draft, Option<Duration>> {
         let limits = &occasion.limits;
         let key = self.turn(occasion, gone)?;
         let mut draft = Draft {
@@ -226,25 +240,35 @@ impl<K: PartialEq, T> Queue<K, T> {
                 break;
             }
         }
-        Some(draft)
+        Ok(draft)
     }
 
-    /// The key of the first item that is resident or out of patience; else of the first.
-    fn turn(&self, occasion: &Occasion<'_, K, T>, gone: &mut Vec<Place>) -> Option<&K> {
-        let mut first = None;
+    /// The key of the first item that is resident or out of patience; else of the first that belongs
+    /// nowhere else. Where all belong elsewhere, when the first of them is out of patience.
+    fn turn(
+        &self,
+        occasion: &Occasion<'_, K, T>,
+        gone: &mut Vec<Place>,
+    ) -> Result<&K, Option<Duration>> {
+        let (mut first, mut until) = (None, None);
         for (place, waiting) in &self.items {
             if (occasion.is_abandoned)(&waiting.item) {
                 gone.push(*place);
                 continue;
             }
             let key = &waiting.terms.key;
-            let patient = occasion.now < waiting.within(occasion.limits.patience, 4);
+            let end = waiting.within(occasion.limits.patience, 4);
+            let patient = occasion.now < end;
+            if patient && (occasion.is_elsewhere)(key) {
+                until = Some(until.map_or(end, |until: Duration| until.min(end)));
+                continue;
+            }
             if !patient || (occasion.is_resident)(key) {
-                return Some(key);
+                return Ok(key);
             }
             first.get_or_insert(key);
         }
-        first
+        first.ok_or(until)
     }
 }
 

@@ -197,6 +197,7 @@ impl<T> Rehearsal<T> {
             limits: self.limits.batch,
             idle: self.replicas.iter().all(|replica| replica.ongoing == 0),
             is_resident: &|()| true,
+            is_elsewhere: &|()| false,
             is_abandoned: &|item| !wanted(item),
         };
         match self.queue.next(&occasion) {

@@ -13,7 +13,8 @@ use super::{
     ticket::ReplicaId,
     wear::Wear,
 };
-use nodes::{Node, NodeError};
+use nodes::{Node, NodeError, placement::Spot};
+use smallvec::SmallVec;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +91,11 @@ impl Replica {
     /// Whether it takes items.
     fn works(&self) -> bool {
         matches!(self.state, State::Working | State::Worn)
+    }
+
+    /// Which is given items first.
+    fn rank(&self) -> (bool, usize) {
+        (self.pulse.is_doubtful(), self.ongoing)
     }
 
     /// It is given items.
@@ -248,16 +254,43 @@ impl Staff {
         }
     }
 
-    /// The replica with the fewest items, if it may take another; one that may be stuck comes last.
-    pub(super) fn free(&mut self, limits: &Limits) -> Option<&mut Replica> {
-        let room = |replica: &Replica| {
+    /// The replicas that may take another item, the one with the fewest first; those that may be stuck
+    /// come last.
+    pub(super) fn all_free(&self, limits: &Limits) -> SmallVec<[ReplicaId; 4]> {
+        let mut free: SmallVec<[&Replica; 4]> = self.may_take(limits).collect();
+        free.sort_by_key(|replica| replica.rank());
+        free.iter().map(|replica| replica.id).collect()
+    }
+
+    /// The first of [all that are free](Self::all_free).
+    pub(super) fn free(&self, limits: &Limits) -> Option<&Replica> {
+        self.may_take(limits).min_by_key(|replica| replica.rank())
+    }
+
+    fn may_take<'a, 'l>(
+        &'a self,
+        limits: &'l Limits,
+    ) -> impl Iterator<Item = &'a Replica> + use<'a, 'l> {
+        let working = self.replicas.iter().filter(|replica| replica.works());
+        working.filter(|replica| {
             let joins = limits.one_at_a_time || !replica.alone;
             joins && limits.has_room(replica.runs, replica.ongoing)
-        };
-        let working = self.replicas.iter_mut().filter(|replica| replica.works());
-        working
-            .filter(|replica| room(replica))
-            .min_by_key(|replica| (replica.pulse.is_doubtful(), replica.ongoing))
+        })
+    }
+
+    /// The replicas that take items, as places for what they keep in memory.
+    pub(super) fn spots(&self) -> Vec<Spot> {
+        let working = self.replicas.iter().filter(|replica| replica.works());
+        let spots = working.map(|replica| Spot {
+            identity: replica.id,
+            load: replica.ongoing,
+        });
+        spots.collect()
+    }
+
+    /// Whether a replica takes items.
+    pub(super) fn has(&self, id: ReplicaId) -> bool {
+        self.find(id).is_some_and(Replica::works)
     }
 
     /// A replica that holds nothing; one that may be stuck comes last.
@@ -265,6 +298,11 @@ impl Staff {
         let working = self.replicas.iter_mut().filter(|replica| replica.works());
         let idle = working.filter(|replica| replica.ongoing == 0);
         idle.min_by_key(|replica| replica.pulse.is_doubtful())
+    }
+
+    /// A replica that has not gone yet.
+    pub(super) fn find(&self, id: ReplicaId) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.id == id)
     }
 
     /// A replica that has not gone yet.
@@ -278,12 +316,7 @@ impl Staff {
     }
 
     /// How many items begin together when every replica begins anew, and when one is free.
-    pub(super) fn capacity(
-        &mut self,
-        limits: &Limits,
-        service: Duration,
-        now: Duration,
-    ) -> Capacity {
+    pub(super) fn capacity(&self, limits: &Limits, service: Duration, now: Duration) -> Capacity {
         let items = self.census().working * limits.ongoing;
         let soonest = match self.free(limits) {
             // Items of such a node end at any time.

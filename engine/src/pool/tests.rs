@@ -10,6 +10,7 @@ mod adjusted;
 mod failure;
 mod health;
 mod overload;
+mod placed;
 mod scaling;
 use tokio::{
     sync::Semaphore,

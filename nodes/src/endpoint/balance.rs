@@ -4,8 +4,10 @@
 //! Two endpoints are drawn and the one with less load is taken ("the power of two choices",
 //! Mitzenmacher 2001); load is the time that an answer takes at its worst of late (the peak-sensitive
 //! moving average of Finagle and tower), times the calls under way. tower's own `Balance` is not used,
-//! because a call that failed must go to an endpoint that it has not tried yet.
+//! because a call that failed must go to an endpoint that it has not tried yet. A call that names an
+//! adapter goes where [placement](crate::placement) says that it is warm.
 
+use crate::placement::{Spot, place};
 use std::time::Duration;
 
 /// What an endpoint is taken to need before it has answered once.
@@ -17,6 +19,9 @@ const FAILURES: u32 = 3;
 /// How long at first; it doubles while the endpoint goes on failing.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Calls that an endpoint takes without being passed over for its load by those that name an adapter.
+/// A server runs as many in one step for little more than one.
+const LEAST: usize = 4;
 
 /// The endpoints of a node, as far as choosing one goes.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(super) struct Balance {
 
 #[derive(Debug, Clone)]
 struct End {
+    /// What placement knows it by.
+    identity: u64,
     /// Seconds that an answer takes, and when that was last brought up to date.
     usual: f64,
     seen: Duration,
@@ -69,9 +76,10 @@ pub(super) enum Change {
 }
 
 impl Balance {
-    /// So many endpoints, all taken to be well.
-    pub(super) fn new(ends: usize) -> Self {
-        let end = End {
+    /// Endpoints with these identities, all taken to be well.
+    pub(super) fn new(identities: impl Iterator<Item = u64>) -> Self {
+        let end = |identity| End {
+            identity,
             usual: UNKNOWN,
             seen: Duration::ZERO,
             ongoing: 0,
@@ -80,30 +88,37 @@ impl Balance {
             state: State::In,
         };
         Self {
-            ends: vec![end; ends],
+            ends: identities.map(end).collect(),
         }
     }
 
-    /// The endpoint for a call that has `tried` some already; none if it has tried all. It counts as
-    /// under way until [`Balance::left`].
+    /// The endpoint for a call that has `tried` some already and may name an `adapter`; none if it has
+    /// tried all. It counts as under way until [`Balance::left`].
     ///
     /// Where all that are left are left alone, the one whose pause ends first is asked anyway: it may
     /// be well again, and nothing is lost.
-    pub(super) fn choose(&mut self, now: Duration, tried: &[usize], chance: u64) -> Option<usize> {
+    pub(super) fn choose(
+        &mut self,
+        now: Duration,
+        tried: &[usize],
+        adapter: Option<&str>,
+        chance: u64,
+    ) -> Option<usize> {
         let open = |index: &usize| !tried.contains(index);
         let well: Vec<usize> = (0..self.ends.len())
             .filter(open)
             .filter(|index| self.ends[*index].state == State::In)
             .collect();
-        let chosen = match well.len() {
-            0 => (0..self.ends.len()).filter(open).min_by_key(|index| {
+        let chosen = match (well.len(), adapter) {
+            (0, _) => (0..self.ends.len()).filter(open).min_by_key(|index| {
                 match self.ends[*index].state {
                     State::In | State::Probed => Duration::ZERO,
                     State::Out { until } => until,
                 }
             })?,
-            1 => well[0],
-            many => {
+            (1, _) => well[0],
+            (_, Some(adapter)) => well[place(adapter, &self.spots(&well), LEAST)?],
+            (many, None) => {
                 let first = (chance % many as u64) as usize;
                 let step = 1 + (chance / many as u64 % (many as u64 - 1)) as usize;
                 let (first, second) = (well[first], well[(first + step) % many]);
@@ -115,6 +130,15 @@ impl Balance {
         };
         self.ends[chosen].ongoing += 1;
         Some(chosen)
+    }
+
+    fn spots(&self, ends: &[usize]) -> Vec<Spot> {
+        let ends = ends.iter().map(|index| &self.ends[*index]);
+        let spot = |end: &End| Spot {
+            identity: end.identity,
+            load: end.ongoing as usize,
+        };
+        ends.map(spot).collect()
     }
 
     /// An endpoint whose pause is over, to be asked whether it is there; each once.
@@ -214,11 +238,11 @@ mod tests {
 
     #[test]
     fn the_less_loaded_of_two_is_taken() {
-        let mut balance = Balance::new(2);
+        let mut balance = Balance::new(0..2);
         balance.ended(Duration::ZERO, 0, SECOND * 2, Ended::Well);
         balance.ended(Duration::ZERO, 1, SECOND, Ended::Well);
         let chosen: Vec<_> = (0..3)
-            .map(|chance| balance.choose(Duration::ZERO, &[], chance).unwrap())
+            .map(|chance| balance.choose(Duration::ZERO, &[], None, chance).unwrap())
             .collect();
         // Twice as fast: it gets a second call before the other gets its first, and then they are even.
         assert_eq!(chosen[..1], [1]);
@@ -229,17 +253,17 @@ mod tests {
     fn every_endpoint_is_drawn() {
         let mut counts = [0; 4];
         for chance in 0..12 {
-            let mut balance = Balance::new(4);
-            counts[balance.choose(Duration::ZERO, &[], chance).unwrap()] += 1;
+            let mut balance = Balance::new(0..4);
+            counts[balance.choose(Duration::ZERO, &[], None, chance).unwrap()] += 1;
         }
         assert_eq!(counts, [3; 4]);
     }
 
     #[test]
     fn a_call_tries_each_endpoint_once() {
-        let mut balance = Balance::new(3);
+        let mut balance = Balance::new(0..3);
         let mut tried = Vec::new();
-        while let Some(index) = balance.choose(Duration::ZERO, &tried, 7) {
+        while let Some(index) = balance.choose(Duration::ZERO, &tried, None, 7) {
             tried.push(index);
         }
         tried.sort_unstable();
@@ -248,11 +272,11 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_fails_is_left_alone_and_comes_back() {
-        let mut balance = Balance::new(2);
+        let mut balance = Balance::new(0..2);
         assert_eq!(fail(&mut balance, SECOND, 0, 2), Change::None);
         assert_eq!(fail(&mut balance, SECOND, 0, 1), Change::Out(SECOND));
         for chance in 0..8 {
-            assert_eq!(balance.choose(SECOND, &[], chance), Some(1));
+            assert_eq!(balance.choose(SECOND, &[], None, chance), Some(1));
         }
         assert_eq!(balance.due(SECOND), None);
         assert_eq!(balance.due(SECOND * 2), Some(0));
@@ -274,33 +298,54 @@ mod tests {
 
     #[test]
     fn a_full_endpoint_is_believed() {
-        let mut balance = Balance::new(2);
+        let mut balance = Balance::new(0..2);
         let full = balance.ended(SECOND, 0, SECOND, Ended::Full(SECOND * 5));
         assert_eq!(full, Change::Out(SECOND * 5));
-        assert_eq!(balance.choose(SECOND * 5, &[], 0), Some(1));
+        assert_eq!(balance.choose(SECOND * 5, &[], None, 0), Some(1));
         assert_eq!(balance.due(SECOND * 6), Some(0));
     }
 
     #[test]
     fn where_all_are_left_alone_one_is_asked_nevertheless() {
-        let mut balance = Balance::new(2);
+        let mut balance = Balance::new(0..2);
         fail(&mut balance, SECOND, 0, 3);
         fail(&mut balance, SECOND * 2, 1, 3);
-        assert_eq!(balance.choose(SECOND * 2, &[], 0), Some(0));
-        assert_eq!(balance.choose(SECOND * 2, &[0], 0), Some(1));
-        assert_eq!(balance.choose(SECOND * 2, &[0, 1], 0), None);
-        let mut only = Balance::new(1);
+        assert_eq!(balance.choose(SECOND * 2, &[], None, 0), Some(0));
+        assert_eq!(balance.choose(SECOND * 2, &[0], None, 0), Some(1));
+        assert_eq!(balance.choose(SECOND * 2, &[0, 1], None, 0), None);
+        let mut only = Balance::new(0..1);
         assert_eq!(fail(&mut only, SECOND, 0, 9), Change::None);
     }
 
     #[test]
     fn an_answer_during_a_pause_ends_it() {
-        let mut balance = Balance::new(2);
+        let mut balance = Balance::new(0..2);
         fail(&mut balance, SECOND, 0, 3);
         balance.ended(SECOND, 0, Duration::ZERO, Ended::Well);
         let chosen: Vec<_> = (0..4)
-            .map(|chance| balance.choose(SECOND, &[], chance).unwrap())
+            .map(|chance| balance.choose(SECOND, &[], None, chance).unwrap())
             .collect();
         assert!(chosen.contains(&0), "{chosen:?}");
+    }
+
+    #[test]
+    fn an_adapter_stays_until_its_endpoint_is_left_alone() {
+        let mut balance = Balance::new(0..4);
+        let ask = |balance: &mut Balance, tried: &[usize]| {
+            let chosen = balance.choose(SECOND, tried, Some("qa"), 7).unwrap();
+            balance.left(chosen);
+            chosen
+        };
+        let home = ask(&mut balance, &[]);
+        for slow in 0..4 {
+            balance.ended(SECOND, slow, SECOND * 9, Ended::Well);
+            assert_eq!(ask(&mut balance, &[]), home);
+        }
+        let second = ask(&mut balance, &[home]);
+        assert_ne!(second, home);
+        fail(&mut balance, SECOND, home, 3);
+        assert_eq!(ask(&mut balance, &[]), second);
+        balance.ended(SECOND, home, SECOND, Ended::Well);
+        assert_eq!(ask(&mut balance, &[]), home);
     }
 }

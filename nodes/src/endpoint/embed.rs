@@ -1,11 +1,13 @@
 //! `embed` on a service: the texts of a batch go out in one request.
 
-use super::{Endpoints, Failure, Target, adapter, extend};
+use super::{
+    Endpoints, Failure, Services, Target, adapter,
+    body::{about_texts, most_texts},
+};
 use crate::{
-    Input, Map, Node, NodeError, Running, Value,
+    Input, Node, NodeError, Running, Value,
     embed::{texts, wrong},
 };
-use bytes::Bytes;
 use futures::{
     StreamExt as _,
     future::{BoxFuture, join, join_all},
@@ -13,13 +15,11 @@ use futures::{
 };
 use schema::kind::Protocol;
 use serde::Deserialize;
-use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Batches that are under way at one endpoint.
 const AT_ONCE: usize = 4;
-/// Most texts of a request. TEI refuses more than 32 unless its operator allows it.
-const MOST_TEI: usize = 32;
+/// Most texts of a request.
 const MOST: usize = 256;
 
 /// Embeds a text, or each of a list of texts, for each item, with a service.
@@ -28,6 +28,7 @@ const MOST: usize = 256;
 /// the same further fields share a request.
 pub struct RemoteEmbed {
     endpoints: Endpoints,
+    protocol: Protocol,
     most: usize,
 }
 
@@ -38,13 +39,10 @@ impl RemoteEmbed {
     /// An address that is none.
     pub fn new(spec: &schema::kind::Endpoint) -> Result<Self, NodeError> {
         let protocol = spec.protocol.map_or(Protocol::OpenAi, |given| given.value);
-        let most = match protocol {
-            Protocol::Tei => MOST_TEI,
-            Protocol::OpenAi | Protocol::Cohere => MOST,
-        };
         Ok(Self {
-            endpoints: Endpoints::new(spec, protocol)?,
-            most,
+            endpoints: Endpoints::new(&Services::of(spec, protocol))?,
+            protocol,
+            most: most_texts(protocol, MOST),
         })
     }
 
@@ -99,26 +97,16 @@ impl RemoteEmbed {
     }
 
     async fn ask(&self, group: &Group<'_>, texts: &[&str]) -> Result<Vec<Value>, NodeError> {
-        let protocol = self.endpoints.0.protocol;
+        let protocol = self.protocol;
         let named = self.endpoints.named(group.adapter);
         let input = Value::list(texts.iter().map(|text| Value::text(*text)));
-        let mut body = Map::new();
-        if protocol == Protocol::Tei {
-            body.insert("inputs".into(), input);
-            // A local model cuts a text that is too long, too.
-            body.insert("truncate".into(), Value::Boolean(true));
-        } else {
-            if let Some((_, name)) = named {
-                body.insert("model".into(), Value::text(name));
+        let body = match protocol {
+            Protocol::Tei => about_texts(protocol, named, [("inputs", input)], group.extra),
+            Protocol::OpenAi | Protocol::Cohere => {
+                let floats = ("encoding_format", Value::text("float"));
+                about_texts(protocol, named, [("input", input), floats], group.extra)
             }
-            body.insert("input".into(), input);
-            body.insert("encoding_format".into(), Value::text("float"));
-        }
-        extend(&mut body, group.extra);
-        let body = Value::Map(Arc::new(body)).to_json();
-        let body: Bytes = body
-            .map_err(|error| NodeError::invalid(error.to_string()))?
-            .into();
+        }?;
         let attempt = |target: Target| {
             let body = body.clone();
             async move {
@@ -132,7 +120,10 @@ impl RemoteEmbed {
                 checked(vectors, texts.len(), &target)
             }
         };
-        let (vectors, _) = self.endpoints.call(group.deadline, attempt).await?;
+        let (vectors, _) = self
+            .endpoints
+            .call(group.deadline, group.adapter, attempt)
+            .await?;
         Ok(vectors)
     }
 }
@@ -143,7 +134,7 @@ impl Node for RemoteEmbed {
     }
 
     fn running(&self) -> Running {
-        Running::Batches(AT_ONCE * self.endpoints.0.sites.len())
+        Running::Batches(AT_ONCE * self.endpoints.count())
     }
 }
 

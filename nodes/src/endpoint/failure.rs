@@ -1,6 +1,8 @@
 //! What went wrong with a call of a service, and what that means for the item, for the endpoint, and
 //! for whether another endpoint is worth a try.
 
+mod grpc;
+
 use super::balance::Ended;
 use crate::NodeError;
 use reqwest::{StatusCode, header::HeaderMap};
@@ -132,10 +134,14 @@ fn words(body: &[u8]) -> String {
     let found = places
         .iter()
         .find_map(|place| json.pointer(place)?.as_str());
-    let text = match found {
-        Some(text) => text.to_owned(),
-        None => String::from_utf8_lossy(body).into_owned(),
-    };
+    match found {
+        Some(text) => shown(text),
+        None => shown(&String::from_utf8_lossy(body)),
+    }
+}
+
+/// A service's own words as far as they are passed on.
+fn shown(text: &str) -> String {
     let mut words = text.trim().chars().filter(|c| !c.is_control());
     let short: String = words.by_ref().take(WORDS).collect();
     match words.next() {

@@ -4,10 +4,10 @@
 //! error, and another endpoint may be asked; afterwards it ends the stream.
 
 use super::{
-    Endpoints, Failure, Target, Use, adapter,
+    Endpoints, Failure, Services, Target, Use, adapter,
     balance::Ended,
+    body::sealed,
     completion::{Broken, Completion},
-    extend,
     wire::{EventReader, Named},
 };
 use crate::{
@@ -52,7 +52,7 @@ impl RemoteGenerate {
     /// # Errors
     /// An address that is none.
     pub fn new(spec: &schema::kind::Endpoint) -> Result<Self, NodeError> {
-        let endpoints = Endpoints::new(spec, Protocol::OpenAi)?;
+        let endpoints = Endpoints::new(&Services::of(spec, Protocol::OpenAi))?;
         Ok(Self { endpoints })
     }
 
@@ -62,7 +62,8 @@ impl RemoteGenerate {
     }
 
     async fn answer(&self, item: Input) -> Result<Value, NodeError> {
-        let named = self.endpoints.named(adapter(&item)?);
+        let adapter = adapter(&item)?;
+        let named = self.endpoints.named(adapter);
         let (path, body) = request(&item.arguments, named)?;
         let deadline = item.context.deadline;
         let begun = Instant::now();
@@ -70,7 +71,7 @@ impl RemoteGenerate {
             let body = body.clone();
             async move { Answer::open(target, path, body, named).await }
         };
-        let (answer, used) = self.endpoints.call(deadline, attempt).await?;
+        let (answer, used) = self.endpoints.call(deadline, adapter, attempt).await?;
         let (sink, stream) = text_stream();
         let (reading, left) = oneshot::channel::<()>();
         let work = async move {
@@ -250,10 +251,7 @@ fn request(arguments: &Arguments, named: Named<'_>) -> Result<(&'static str, Byt
     body.insert("stream".into(), Value::Boolean(true));
     let usage = Map::from_iter([("include_usage".into(), Value::Boolean(true))]);
     body.insert("stream_options".into(), Value::Map(Arc::new(usage)));
-    extend(&mut body, arguments.get("extra"));
-    let body = Value::Map(Arc::new(body)).to_json();
-    let body = body.map_err(|error| NodeError::invalid(error.to_string()))?;
-    Ok((path, body.into()))
+    Ok((path, sealed(body, arguments.get("extra"))?))
 }
 
 /// The messages of the file, then those of the request as they are; none if there are no messages.

@@ -1,30 +1,37 @@
 //! `embed`, `rerank` and `generate` on services: vLLM, SGLang, TensorRT-LLM, Ollama, llama.cpp, Text
 //! Embeddings Inference, and whatever else speaks OpenAI's, Cohere's or TEI's protocol.
 //!
-//! A node has one or several endpoints. A call goes to the one with less load of two that are drawn;
-//! one that fails in a way that is not the item's fault goes on to another, and an endpoint that fails
+//! A node has one or several endpoints, over HTTP or gRPC. A call goes to the one with less load of two
+//! that are drawn, or where the adapter that it names is warm; one that fails in a way that is not the item's fault goes on to another, and an endpoint that fails
 //! several times in a row is left alone, asked after a pause whether it is there, and taken back.
 //! Retries, breakers and fallbacks are the engine's affair, around the node.
 
 mod balance;
+mod body;
 mod completion;
 mod embed;
 mod events;
 mod failure;
 mod generate;
 mod rerank;
+mod site;
 #[cfg(test)]
 mod tests;
+mod unary;
 mod wire;
 
 pub use embed::RemoteEmbed;
 pub use generate::RemoteGenerate;
 pub use rerank::RemoteRerank;
 
-use crate::{Map, NodeError, Value};
+use crate::{NodeError, Value, placement::identity};
 use balance::{Balance, Change, Ended};
 pub(crate) use failure::Failure;
-use schema::{Text, kind::Protocol};
+use schema::{
+    Spanned, Text,
+    kind::{Placement, Protocol},
+};
+use site::{Site, Way};
 use smallvec::SmallVec;
 use std::{
     collections::hash_map::RandomState,
@@ -35,7 +42,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 /// How long a connection may take.
@@ -55,7 +62,8 @@ pub(crate) struct Shared {
     sites: Vec<Site>,
     model: Option<String>,
     key: Option<Text>,
-    protocol: Protocol,
+    probe: &'static str,
+    placement: Placement,
     client: reqwest::Client,
     balance: Mutex<Balance>,
     start: Instant,
@@ -63,22 +71,45 @@ pub(crate) struct Shared {
     calls: AtomicU64,
 }
 
-struct Site {
-    /// What errors and logs call it: no path, no user and no key.
-    name: String,
-    /// What paths are added to.
-    base: String,
+/// Services that are called alike.
+pub(crate) struct Services<'a> {
+    pub(crate) urls: &'a [Spanned<Text>],
+    /// What is put before paths where an address has none of its own.
+    pub(crate) prefix: &'static str,
+    /// What is asked to find out whether one is there again: a path, or a method of gRPC that takes
+    /// nothing.
+    pub(crate) probe: &'static str,
+    /// The model's name there.
+    pub(crate) model: Option<&'a Text>,
+    pub(crate) key: Option<&'a Text>,
+    /// Where calls go that name an adapter.
+    pub(crate) placement: Placement,
+}
+
+impl<'a> Services<'a> {
+    /// The endpoints of a model as declared.
+    fn of(spec: &'a schema::kind::Endpoint, protocol: Protocol) -> Self {
+        let (prefix, probe) = match protocol {
+            Protocol::OpenAi | Protocol::Cohere => ("/v1", "/models"),
+            Protocol::Tei => ("", "/health"),
+        };
+        Self {
+            urls: &spec.urls,
+            prefix,
+            probe,
+            model: spec.model.as_ref(),
+            key: spec.api_key.as_ref(),
+            placement: spec.placement,
+        }
+    }
 }
 
 impl Endpoints {
     /// The endpoints as declared; nothing is connected yet.
     ///
     /// # Errors
-    /// An address that is none, or a key that cannot be sent.
-    pub(crate) fn new(
-        spec: &schema::kind::Endpoint,
-        protocol: Protocol,
-    ) -> Result<Self, NodeError> {
+    /// An address that is none.
+    pub(crate) fn new(services: &Services<'_>) -> Result<Self, NodeError> {
         let client = crate::http_client()
             .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -89,22 +120,22 @@ impl Endpoints {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| NodeError::because("failed to make an HTTP client", error))?;
-        Self::with_client(spec, protocol, client)
+        Self::with_client(services, client)
     }
 
-    fn with_client(
-        spec: &schema::kind::Endpoint,
-        protocol: Protocol,
-        client: reqwest::Client,
-    ) -> Result<Self, NodeError> {
-        let sites = spec.urls.iter().map(|url| Site::new(&url.value, protocol));
+    fn with_client(services: &Services<'_>, client: reqwest::Client) -> Result<Self, NodeError> {
+        let urls = services.urls.iter();
+        let sites = urls.map(|url| Site::new(&url.value, services.prefix));
         let sites: Vec<_> = sites.collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Shared {
-            balance: Mutex::new(Balance::new(sites.len())),
+            balance: Mutex::new(Balance::new(
+                services.urls.iter().map(|url| identity(url.expose())),
+            )),
             sites,
-            model: spec.model.as_ref().map(|model| model.expose().to_owned()),
-            key: spec.api_key.clone(),
-            protocol,
+            model: services.model.map(|model| model.expose().to_owned()),
+            key: services.key.cloned(),
+            probe: services.probe,
+            placement: services.placement,
             client,
             start: Instant::now(),
             chance: RandomState::new(),
@@ -113,13 +144,15 @@ impl Endpoints {
     }
 
     /// Has `attempt` answered by an endpoint, and by others if it fails there and may do better
-    /// elsewhere. What it used is given with the answer, for as long as the answer goes on.
+    /// elsewhere. What it used is given with the answer, for as long as the answer goes on. `adapter`
+    /// is the one that it names.
     ///
     /// # Errors
     /// That of the last endpoint that was tried, or that `deadline` has passed.
     pub(crate) async fn call<T, F>(
         &self,
         deadline: Option<Instant>,
+        adapter: Option<&str>,
         attempt: impl Fn(Target) -> F,
     ) -> Result<(T, Use), NodeError>
     where
@@ -129,7 +162,7 @@ impl Endpoints {
         let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
         let mut last = NodeError::failed("there is no endpoint");
         while tried.len() <= ELSEWHERE {
-            let Some(mut used) = self.begin(&tried, deadline) else {
+            let Some(mut used) = self.begin(&tried, adapter, deadline) else {
                 break;
             };
             tried.push(used.target.index);
@@ -157,13 +190,27 @@ impl Endpoints {
         Err(last)
     }
 
-    fn begin(&self, tried: &[usize], deadline: Option<Instant>) -> Option<Use> {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.sites.len()
+    }
+
+    fn begin(
+        &self,
+        tried: &[usize],
+        adapter: Option<&str>,
+        deadline: Option<Instant>,
+    ) -> Option<Use> {
         let shared = &self.0;
+        let adapter = adapter.filter(|_| shared.placement == Placement::Warm);
         let now = shared.start.elapsed();
         let chance = shared.chance.hash_one(shared.calls.fetch_add(1, Relaxed));
         let (chosen, due) = {
             let mut balance = shared.balance();
-            (balance.choose(now, tried, chance), balance.due(now))
+            (
+                balance.choose(now, tried, adapter, chance),
+                balance.due(now),
+            )
         };
         if let Some(index) = due {
             tokio::spawn(self.target(index).probe());
@@ -197,26 +244,6 @@ impl Shared {
     }
 }
 
-impl Site {
-    fn new(url: &Text, protocol: Protocol) -> Result<Self, NodeError> {
-        let parsed = reqwest::Url::parse(url.expose());
-        let parsed =
-            parsed.map_err(|error| NodeError::failed(format!("{url} is no address: {error}")))?;
-        let base = parsed.as_str().trim_end_matches('/').to_owned();
-        let bare = parsed.path() == "/";
-        Ok(Self {
-            name: match url.is_secret() {
-                true => "the endpoint".to_owned(),
-                false => parsed.origin().ascii_serialization(),
-            },
-            base: match protocol {
-                Protocol::OpenAi | Protocol::Cohere if bare => base + "/v1",
-                _ => base,
-            },
-        })
-    }
-}
-
 /// An endpoint that a call was sent to.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -237,13 +264,18 @@ impl Target {
     /// Finds out whether the endpoint is there again. Any answer but a server's error will do: that of
     /// a path that it does not have as well.
     async fn probe(self) {
-        let path = match self.shared.protocol {
-            Protocol::OpenAi | Protocol::Cohere => "/models",
-            Protocol::Tei => "/health",
+        let path = self.shared.probe;
+        let there = match &self.site().way {
+            Way::Http { .. } => {
+                let answer = self.request(reqwest::Method::GET, path).timeout(PROBE);
+                let answer = answer.send().await;
+                answer.is_ok_and(|answer| !answer.status().is_server_error())
+            }
+            Way::Grpc(_) => {
+                let ready = self.is_ready(path);
+                timeout(PROBE, ready).await.unwrap_or(false)
+            }
         };
-        let answer = self.request(reqwest::Method::GET, path).timeout(PROBE);
-        let answer = answer.send().await;
-        let there = answer.is_ok_and(|answer| !answer.status().is_server_error());
         let now = self.shared.start.elapsed();
         self.shared.balance().probed(now, self.index, there);
         if there {
@@ -281,17 +313,6 @@ impl Drop for Use {
             self.note(Ended::Badly);
         }
         self.target.shared.balance().left(self.target.index);
-    }
-}
-
-/// Puts further fields into a request's body; one that is none is left out.
-fn extend(body: &mut Map, extra: &Value) {
-    let Value::Map(extra) = extra else { return };
-    for (name, value) in extra.iter() {
-        match value {
-            Value::None => drop(body.shift_remove(name)),
-            value => drop(body.insert(Arc::clone(name), value.clone())),
-        }
     }
 }
 

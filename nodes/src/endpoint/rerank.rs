@@ -1,11 +1,13 @@
 //! `rerank` on a service.
 
-use super::{Endpoints, Failure, Target, adapter, extend};
+use super::{
+    Endpoints, Failure, Services, Target, adapter,
+    body::{about_texts, most_texts},
+};
 use crate::{
-    Input, Map, Node, NodeError, Running, Value,
+    Input, Node, NodeError, Running, Value,
     rerank::{documents, keep, order, query},
 };
-use bytes::Bytes;
 use futures::{
     StreamExt as _, TryStreamExt as _,
     future::{BoxFuture, join_all},
@@ -13,11 +15,8 @@ use futures::{
 };
 use schema::kind::Protocol;
 use serde::Deserialize;
-use std::sync::Arc;
 
-/// Most documents of a request. TEI refuses more than 32 unless its operator allows it, Cohere more
-/// than 1000.
-const MOST_TEI: usize = 32;
+/// Most documents of a request, as Cohere has it.
 const MOST: usize = 1000;
 /// Requests of one item that are under way at once.
 const AT_ONCE: usize = 4;
@@ -28,6 +27,7 @@ const AT_ONCE: usize = 4;
 /// service's own.
 pub struct RemoteRerank {
     endpoints: Endpoints,
+    protocol: Protocol,
     most: usize,
 }
 
@@ -39,11 +39,9 @@ impl RemoteRerank {
     pub fn new(spec: &schema::kind::Endpoint) -> Result<Self, NodeError> {
         let protocol = spec.protocol.map_or(Protocol::Cohere, |given| given.value);
         Ok(Self {
-            endpoints: Endpoints::new(spec, protocol)?,
-            most: match protocol {
-                Protocol::Tei => MOST_TEI,
-                Protocol::OpenAi | Protocol::Cohere => MOST,
-            },
+            endpoints: Endpoints::new(&Services::of(spec, protocol))?,
+            protocol,
+            most: most_texts(protocol, MOST),
         })
     }
 
@@ -62,25 +60,16 @@ impl RemoteRerank {
         query: &str,
         texts: &[&str],
     ) -> Result<Vec<f64>, NodeError> {
-        let protocol = self.endpoints.0.protocol;
-        let named = self.endpoints.named(adapter(item)?);
+        let protocol = self.protocol;
+        let adapter = adapter(item)?;
+        let named = self.endpoints.named(adapter);
         let documents = Value::list(texts.iter().map(|text| Value::text(*text)));
-        let mut body = Map::new();
-        body.insert("query".into(), Value::text(query));
-        if protocol == Protocol::Tei {
-            body.insert("texts".into(), documents);
-            body.insert("truncate".into(), Value::Boolean(true));
-        } else {
-            if let Some((_, name)) = named {
-                body.insert("model".into(), Value::text(name));
-            }
-            body.insert("documents".into(), documents);
-        }
-        extend(&mut body, item.arguments.get("extra"));
-        let body = Value::Map(Arc::new(body)).to_json();
-        let body: Bytes = body
-            .map_err(|error| NodeError::invalid(error.to_string()))?
-            .into();
+        let place = match protocol {
+            Protocol::Tei => "texts",
+            Protocol::OpenAi | Protocol::Cohere => "documents",
+        };
+        let fields = [("query", Value::text(query)), (place, documents)];
+        let body = about_texts(protocol, named, fields, item.arguments.get("extra"))?;
         let attempt = |target: Target| {
             let body = body.clone();
             async move {
@@ -91,7 +80,10 @@ impl RemoteRerank {
                 scores(&ranks, texts.len(), &target)
             }
         };
-        let (scores, _) = self.endpoints.call(item.context.deadline, attempt).await?;
+        let (scores, _) = self
+            .endpoints
+            .call(item.context.deadline, adapter, attempt)
+            .await?;
         Ok(scores)
     }
 }

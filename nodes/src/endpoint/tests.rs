@@ -1,10 +1,10 @@
 //! HTTP/2, which services speak over TLS only, and tests without it.
 
-use super::{Endpoints, RemoteGenerate};
+use super::{Endpoints, RemoteGenerate, Services};
 use crate::{Arguments, Context, Input, Node as _, NodeError, Value};
 use schema::{
     Span, Spanned, Text,
-    kind::{Endpoint, Protocol},
+    kind::{Endpoint, Placement, Protocol},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -37,6 +37,7 @@ async fn a_service_that_says_goodbye_is_out_of_reach() {
         protocol: None,
         model: None,
         adapter: None,
+        placement: Placement::Warm,
         api_key: None,
         extra: None,
     };
@@ -44,7 +45,7 @@ async fn a_service_that_says_goodbye_is_out_of_reach() {
         .http2_prior_knowledge()
         .build()
         .unwrap();
-    let endpoints = Endpoints::with_client(&spec, Protocol::OpenAi, client).unwrap();
+    let endpoints = Endpoints::with_client(&Services::of(&spec, Protocol::OpenAi), client).unwrap();
     let node = RemoteGenerate::over(endpoints);
     let item = Input {
         arguments: Arguments::from_iter([("prompt", Value::text("x"))]),

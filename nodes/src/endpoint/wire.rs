@@ -1,15 +1,15 @@
 //! Requests and answers of one endpoint: JSON out, JSON or a stream of events back.
 
-use super::{Failure, Target, events::Events};
+use super::{Failure, Target, events::Events, site::Way};
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Method, RequestBuilder, Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use serde::de::DeserializeOwned;
 
-/// Largest answer that is read as a whole.
-const LARGEST: usize = 64 << 20;
+/// Largest answer that is read as a whole, and largest message of gRPC.
+pub(super) const LARGEST: usize = 64 << 20;
 /// Largest body of an error that is read.
 const LARGEST_ERROR: usize = 64 << 10;
 
@@ -17,8 +17,12 @@ const LARGEST_ERROR: usize = 64 << 10;
 pub(crate) type Named<'a> = Option<(&'static str, &'a str)>;
 
 impl Target {
-    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}{path}", self.site().base);
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = match &self.site().way {
+            Way::Http { base } => format!("{base}{path}"),
+            // Such an address is called by `unary`; this one is refused as none.
+            Way::Grpc(_) => path.to_owned(),
+        };
         let request = self.shared.client.request(method, url);
         let key = self.shared.key.as_ref();
         let key =
@@ -81,9 +85,19 @@ impl Target {
         path: &str,
         named: Named<'_>,
     ) -> Result<T, Failure> {
-        let mut answer = self.send(self.request(Method::GET, path), named).await?;
-        let body = self.whole(&mut answer).await?;
+        let (_, body) = self.fetch(self.request(Method::GET, path), named).await?;
         self.parse(&body)
+    }
+
+    /// Sends a request and reads its answer, which is a success, to its end.
+    pub(crate) async fn fetch(
+        &self,
+        request: RequestBuilder,
+        named: Named<'_>,
+    ) -> Result<(HeaderMap, Bytes), Failure> {
+        let mut answer = self.send(request, named).await?;
+        let body = self.whole(&mut answer).await?.freeze();
+        Ok((std::mem::take(answer.headers_mut()), body))
     }
 
     /// Posts JSON and reads JSON.
@@ -112,7 +126,7 @@ impl Target {
         Ok(body)
     }
 
-    pub(super) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+    pub(crate) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
         serde_json::from_slice(body).map_err(|error| {
             let reason = format!("the answer of {} makes no sense: {error}", self.name());
             Failure::senseless(reason)

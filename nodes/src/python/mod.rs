@@ -18,14 +18,17 @@ pub use inspect::names;
 
 pub(crate) use environment::Environments;
 
-use crate::{Arguments, Input, Node, NodeError, Order, Running, Value};
+use crate::{Arguments, BatchKey, Input, Node, NodeError, Order, Running, Value};
 use futures::{
     future::{BoxFuture, join_all},
     stream::{self, StreamExt as _},
 };
 use process::Recipe;
-use schema::{Type, kind};
-use std::path::Path;
+use schema::{
+    Type,
+    kind::{self, Placement},
+};
+use std::{path::Path, sync::Arc};
 use worker::{Mode, Worker};
 
 /// Calls a Python function, or an object of a class.
@@ -35,7 +38,11 @@ use worker::{Mode, Worker};
 pub struct Python {
     worker: Worker,
     returns: Option<Type>,
+    placement: Placement,
 }
+
+/// The argument that says which of the models is meant that a worker keeps, as Ray Serve's classes do.
+const MODEL: &str = "multiplexed-model-id";
 
 impl Python {
     /// Starts a worker and waits until it has imported its file. Paths are relative to `base_dir`.
@@ -68,6 +75,7 @@ impl Python {
         Ok(Self {
             worker: Worker::start(&recipe).await?,
             returns: work.returns.as_ref().map(|returns| returns.value.clone()),
+            placement: work.placement,
         })
     }
 
@@ -126,6 +134,17 @@ impl Python {
     }
 }
 
+/// The model that an item means, under either spelling.
+fn model(item: &Input) -> Option<Arc<str>> {
+    let mut arguments = item.arguments.iter();
+    let (_, id) = arguments.find(|(name, _)| name.replace('_', "-") == MODEL)?;
+    match id {
+        Value::None => None,
+        Value::Text(id) => (!id.is_empty()).then(|| Arc::clone(id)),
+        other => Some(String::from_utf8(other.to_json().ok()?).ok()?.into()),
+    }
+}
+
 /// Arguments without a text that is still being made.
 async fn whole(mut arguments: Arguments) -> Result<Arguments, NodeError> {
     let is_stream = |(_, value): (&str, &Value)| matches!(value, Value::Stream(_));
@@ -153,6 +172,20 @@ impl Node for Python {
             Mode::Item => Running::OneItem,
             Mode::Batch => Running::OneBatch,
             Mode::Concurrent => Running::ManyItems,
+        }
+    }
+
+    /// A call is about one model.
+    fn key(&self, item: &Input) -> Option<BatchKey> {
+        let batched = self.worker.mode == Mode::Batch;
+        let id = batched.then(|| model(item))??;
+        Some(BatchKey(id))
+    }
+
+    fn seeks(&self, item: &Input) -> Option<Arc<str>> {
+        match self.placement {
+            Placement::Warm => model(item),
+            Placement::Load => None,
         }
     }
 

@@ -308,7 +308,7 @@ impl StandardCatalog {
                 let python = Python::start(work, order, &self.base_dir, &self.environments);
                 Ok(Arc::new(python.await?))
             }
-            Work::Infer(work) => Ok(Arc::new(Infer::connect(work).await?)),
+            Work::Infer(work) => Ok(Arc::new(Infer::connect(work, order.batched).await?)),
             other => Err(NodeError::failed(format!(
                 "{} nodes are not built yet",
                 other.kind().name()

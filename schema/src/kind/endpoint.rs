@@ -1,5 +1,6 @@
 //! A service that stands in for a local model.
 
+use super::Placement;
 use crate::{
     Argument, Diagnostic, Spanned, Text, codes,
     decode::{Choice, Fields, block},
@@ -18,6 +19,8 @@ block! {
         pub model: Option<Text> = option("model").optional(),
         /// The adapter, chosen for each request; sent as the model's name, as vLLM takes it.
         pub adapter: Option<Argument> = option("adapter").optional(),
+        /// Where calls go that name an adapter, where there are several addresses.
+        pub placement: Placement = option("placement").or(Placement::Warm),
         /// Its API key.
         pub api_key: Option<Text> = option("api-key").optional(),
         /// Further fields of the request's body as a map, such as `response_format`; one that is
@@ -61,11 +64,7 @@ impl Endpoint {
     /// Reports addresses that cannot be called, and a protocol that is not among `known`.
     pub(super) fn check(&self, known: &[Protocol], f: &mut Fields) {
         for url in &self.urls {
-            let text = url.expose();
-            let rest = text
-                .strip_prefix("http://")
-                .or(text.strip_prefix("https://"));
-            if rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+            if is_address(url.expose(), &["http://", "https://"]) {
                 continue;
             }
             f.report(|| {
@@ -84,6 +83,14 @@ impl Endpoint {
                 .help(format!("it speaks {}", names.join(" and ")))
         });
     }
+}
+
+/// Whether a text begins with one of these schemes, and then names a host.
+pub(super) fn is_address(text: &str, schemes: &[&str]) -> bool {
+    let mut rests = schemes
+        .iter()
+        .filter_map(|scheme| text.strip_prefix(scheme));
+    rests.any(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 impl Protocol {

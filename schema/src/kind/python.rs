@@ -1,6 +1,6 @@
 //! `python`: a call of a Python function.
 
-use super::Port;
+use super::{Placement, Port};
 use crate::{
     Argument, Spanned, Text, Type,
     decode::{Fields, block},
@@ -23,6 +23,8 @@ block! {
         /// Keyword arguments of the call, each a name and a value.
         pub arguments: Vec<(Spanned<String>, Argument)> =
             block("arguments", keywords).unwrap_or_default(),
+        /// Which worker takes a call that names a model by the argument `multiplexed-model-id`.
+        pub placement: Placement = option("placement").or(Placement::Warm),
         /// What it yields; not known if absent.
         pub returns: Option<Spanned<Type>> = block("returns", TypeWord::read_argument),
     }

@@ -1,16 +1,16 @@
 //! Items on their way through the owner: let in, put together, handed to replicas.
 
-use super::Owner;
+use super::{Key, Owner};
 use crate::{
     pool::{
         forecast::time_to_done,
         queue::{Next, Occasion, Queue, Terms},
         replica::Run,
-        ticket::{Permit, Ticket},
+        ticket::{Permit, ReplicaId, Ticket},
     },
     resilience::Fingerprint,
 };
-use nodes::NodeError;
+use nodes::{Input, Node, NodeError, placement};
 use std::{
     mem,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -43,17 +43,32 @@ impl Owner {
         self.queue.push(now, terms, ticket);
     }
 
-    fn terms(&self, ticket: &Ticket) -> Terms<Option<nodes::BatchKey>> {
+    fn terms(&self, ticket: &Ticket) -> Terms<Key> {
         let deadline = ticket.input.context.deadline;
-        let (cost, key) = match self.staff.any() {
-            Some(node) => self.limits.weigh(node, &ticket.input),
-            None => (1, None),
+        let ((cost, mix), home) = match self.staff.any() {
+            Some(node) => (
+                self.limits.weigh(node, &ticket.input),
+                self.home(node, &ticket.input),
+            ),
+            None => ((1, None), None),
         };
         Terms {
-            key,
+            key: Key { mix, home },
             cost,
             deadline: deadline.map(|deadline| deadline.saturating_duration_since(self.start)),
         }
+    }
+
+    /// The replica that has in memory what an item would rather find there, as far as load allows.
+    fn home(&self, node: &dyn Node, item: &Input) -> Option<ReplicaId> {
+        let name = node.seeks(item)?;
+        let mut spots = self.staff.spots();
+        for home in self.queue.keys().filter_map(|key| key.home) {
+            let spot = spots.iter_mut().find(|spot| spot.identity == home);
+            spot.into_iter().for_each(|spot| spot.load += 1);
+        }
+        let home = placement::place(&name, &spots, self.limits.unbounded())?;
+        Some(spots[home].identity)
     }
 
     /// Whether an item that arrives now will be done by its deadline, as far as can be told.
@@ -104,24 +119,27 @@ impl Owner {
         {
             self.drop_hopeless(now);
             match self.form(now) {
-                Next::Batch { items, waited } => {
+                (Next::Batch { items, waited }, replica) => {
                     self.metrics.batch_wait.observe(waited.as_secs_f64());
-                    self.run_batch(items, false, now);
+                    self.run_batch(items, replica, false, now);
                 }
-                Next::Wait { until } => {
+                (Next::Wait { until }, _) => {
                     self.wake = Some(self.start + until);
                     break;
                 }
-                Next::Empty => break,
+                (Next::Empty, _) => break,
             }
         }
     }
 
     /// Runs what broke a replica before, each part by itself.
     fn dispatch_suspects(&mut self, now: Duration) {
-        while !self.suspects.is_empty() && self.staff.idle().is_some() {
+        while !self.suspects.is_empty()
+            && let Some(idle) = self.staff.idle()
+        {
+            let replica = idle.id;
             if let Some(part) = self.suspects.pop_front() {
-                self.run_batch(part, true, now);
+                self.run_batch(part, replica, true, now);
             }
         }
     }
@@ -137,33 +155,55 @@ impl Owner {
         }
     }
 
-    /// Forms a batch for the replica that is free.
-    fn form(&mut self, now: Duration) -> Next<Ticket> {
+    /// Forms a batch for one of the replicas that are free: the first that has something to take.
+    fn form(&mut self, now: Duration) -> (Next<Ticket>, ReplicaId) {
         let idle = self.staff.ongoing() == 0;
-        let Some(replica) = self.staff.free(&self.limits) else {
-            return Next::Empty;
-        };
-        let is_resident = |key: &Option<nodes::BatchKey>| {
-            let key = key.as_ref();
-            key.is_none_or(|key| replica.node.is_resident(key))
-        };
-        self.queue.next(&Occasion {
-            now,
-            limits: self.limits.next_batch(replica.ongoing),
-            idle,
-            is_resident: &is_resident,
-            is_abandoned: &Ticket::is_abandoned,
-        })
+        let mut nothing = (Next::Empty, ReplicaId::MAX);
+        for id in self.staff.all_free(&self.limits) {
+            let Some(replica) = self.staff.find(id) else {
+                continue;
+            };
+            let is_resident = |key: &Key| {
+                let mix = key.mix.as_ref();
+                mix.is_none_or(|mix| replica.node.is_resident(mix))
+            };
+            let is_elsewhere = |key: &Key| {
+                key.home
+                    .is_some_and(|home| home != id && self.staff.has(home))
+            };
+            let next = self.queue.next(&Occasion {
+                now,
+                limits: self.limits.next_batch(replica.ongoing),
+                idle,
+                is_resident: &is_resident,
+                is_elsewhere: &is_elsewhere,
+                is_abandoned: &Ticket::is_abandoned,
+            });
+            if let Next::Batch { .. } = next {
+                return (next, id);
+            }
+            let sooner = match (&next, &nothing.0) {
+                (Next::Wait { until }, Next::Wait { until: before }) => until < before,
+                _ => true,
+            };
+            if sooner {
+                nothing = (next, id);
+            }
+        }
+        nothing
     }
 
     /// Gives a batch to a replica that is free, without those who have left; `alone` where nothing
     /// else may run beside it.
-    fn run_batch(&mut self, mut batch: Vec<Ticket>, alone: bool, now: Duration) {
+    fn run_batch(
+        &mut self,
+        mut batch: Vec<Ticket>,
+        replica: ReplicaId,
+        alone: bool,
+        now: Duration,
+    ) {
         batch.retain(|ticket| !ticket.is_abandoned());
-        let replica = match alone {
-            true => self.staff.idle(),
-            false => self.staff.free(&self.limits),
-        };
+        let replica = self.staff.get(replica);
         let Some(replica) = replica.filter(|_| !batch.is_empty()) else {
             return;
         };

@@ -23,13 +23,15 @@ fn terms(key: u8, cost: u64, deadline: Option<Duration>) -> Terms<u8> {
     }
 }
 
-/// The occasion of a replica that can take keys from 0 to 9 at once; capitals have been abandoned.
+/// The occasion of a replica that can take keys from 0 to 9 at once, and for which those from 20 are
+/// not meant; capitals have been abandoned.
 fn at(now: Duration, limits: BatchLimits) -> Occasion<'static, u8, char> {
     Occasion {
         now,
         limits,
         idle: true,
         is_resident: &|key| *key < 10,
+        is_elsewhere: &|key| *key >= 20,
         is_abandoned: &|item| item.is_uppercase(),
     }
 }
@@ -59,6 +61,34 @@ fn the_earliest_deadline_comes_first_and_then_the_earliest_arrival() {
     assert_eq!(batch(&mut queue, SECOND, limits(3, 100)), "cdb");
     assert_eq!(batch(&mut queue, SECOND, limits(3, 100)), "a");
     assert_eq!(batch(&mut queue, SECOND, limits(3, 100)), "Empty");
+}
+
+#[test]
+fn what_belongs_elsewhere_waits_for_it_only_so_long() {
+    let mut queue = Queue::new();
+    let start = SECOND;
+    queue.push(start, terms(20, 1, None), 'a');
+    queue.push(start, terms(21, 1, Some(start + SECOND / 5)), 'b');
+    let until = |milliseconds| {
+        format!(
+            "Wait {{ until: {:?} }}",
+            Duration::from_millis(milliseconds)
+        )
+    };
+    // A quarter of the fifth of a second that `b` has.
+    assert_eq!(batch(&mut queue, start, limits(8, 100)), until(1050));
+    queue.push(start, terms(10, 1, None), 'c');
+    assert_eq!(
+        batch(&mut queue, start, limits(8, 100)),
+        "c",
+        "it is cold, and waits for nobody"
+    );
+    assert_eq!(batch(&mut queue, start + SECOND / 10, limits(8, 100)), "b");
+    assert_eq!(
+        batch(&mut queue, start + SECOND / 10, limits(8, 100)),
+        until(1200)
+    );
+    assert_eq!(batch(&mut queue, start + SECOND / 5, limits(8, 100)), "a");
 }
 
 #[test]
@@ -303,6 +333,7 @@ impl Model {
             limits: self.limits,
             idle,
             is_resident: &is_resident,
+            is_elsewhere: &|_| false,
             is_abandoned: &|id| left.contains(id),
         });
         let (now, limits) = (self.now, self.limits);

@@ -244,7 +244,7 @@ class Plain:
             self.link.sendall(frame(b"Z", CALL.pack(call)))
         elif self.batched:
             try:
-                out = spread(call, items, finished(self.call(**columns(items))))
+                out = spread(call, items, finished(with_model(self.call, columns(items))))
             except Exception as error:
                 out = for_all(call, items, error)
             self.link.sendall(out)
@@ -278,6 +278,9 @@ class Plain:
 
 def with_model(call, item):
     model = item.pop(MULTIPLEXED, None)
+    if isinstance(model, list):
+        # Those of a batch are all the same.
+        model = model[0]
     if model is not None or _model_id is not None:
         model_id_variable().set(model or "")
     return call(**item)
@@ -341,7 +344,7 @@ class Concurrent:
             return self.link.sendall(frame(b"Z", CALL.pack(call)))
         try:
             if self.batched:
-                out = spread(call, items, await self.call(**columns(items)))
+                out = spread(call, items, await with_model(self.call, columns(items)))
             else:
                 out = await self.one(call, items[0])
         except Exception as error:
