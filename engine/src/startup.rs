@@ -8,8 +8,8 @@ use crate::{
 use graphs::Program;
 use nodes::{
     NodeError, StandardCatalog,
-    index::Build,
     source::{Fetcher, Settings},
+    store::Build,
 };
 use std::{path::Path, sync::Arc};
 
@@ -43,7 +43,12 @@ pub fn fetcher(base_dir: &Path, offline: bool, bars: &Bars) -> Arc<Fetcher> {
 /// # Errors
 /// The first index that cannot be built.
 pub async fn build_indexes(catalog: &StandardCatalog, bars: &Bars) -> Result<(), StartupError> {
-    for index in catalog.missing_indexes() {
+    let missing = catalog.missing_indexes().await;
+    let missing = missing.map_err(|(index, source)| StartupError::Index {
+        index: index.to_string(),
+        source,
+    })?;
+    for index in missing {
         let failed = |source| StartupError::Index {
             index: index.to_string(),
             source,

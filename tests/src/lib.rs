@@ -2,7 +2,9 @@
 
 mod engine;
 pub mod faulty;
+pub mod proxy;
 pub mod servers;
+pub mod stores;
 pub mod upstream;
 
 pub use engine::{Answer, Engine, repository, run_command, write_graph};

@@ -24,6 +24,7 @@ pub use rerank::RemoteRerank;
 use crate::{Map, NodeError, Value};
 use balance::{Balance, Change, Ended};
 pub(crate) use failure::Failure;
+pub(crate) use wire::escaped;
 use schema::{Text, kind::Protocol};
 use smallvec::SmallVec;
 use std::{

@@ -86,6 +86,21 @@ impl Target {
         self.parse(&body)
     }
 
+    /// Puts JSON and reads JSON.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
+        let request = self
+            .request(Method::PUT, path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        let mut answer = self.send(request, None).await?;
+        let body = self.whole(&mut answer).await?;
+        self.parse(&body)
+    }
+
     /// Posts JSON and reads JSON.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
@@ -170,5 +185,27 @@ impl EventReader {
                 }
             }
         }
+    }
+}
+
+/// A name as a segment of a path.
+pub(crate) fn escaped(name: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_within_their_segment() {
+        assert_eq!(escaped("a-b_1.0"), "a-b_1.0");
+        assert_eq!(escaped("../x y"), "..%2Fx%20y");
     }
 }

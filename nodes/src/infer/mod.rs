@@ -9,7 +9,7 @@ mod tensor;
 
 use crate::{
     Input, Map, Node, NodeError, Running, Value,
-    endpoint::{Endpoints, Failure, Target},
+    endpoint::{Endpoints, Failure, Target, escaped},
 };
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
@@ -185,26 +185,4 @@ fn compare(
     };
     output.check()?;
     Ok((described.inputs, output.name.clone()))
-}
-
-/// A name as a segment of a path.
-fn escaped(name: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    };
-    name.bytes().map(escape).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_stay_within_their_segment() {
-        assert_eq!(escaped("a-b_1.0"), "a-b_1.0");
-        assert_eq!(escaped("../x y"), "..%2Fx%20y");
-    }
 }
