@@ -16,6 +16,15 @@ use std::{path::Path, sync::Arc};
 /// Why a program does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
+    /// It cannot be told whether an index is there.
+    #[error("failed to look for index `{index}`")]
+    Look {
+        /// Its name.
+        index: String,
+        /// Why.
+        #[source]
+        source: NodeError,
+    },
     /// An index could not be built.
     #[error("failed to build index `{index}`")]
     Index {
@@ -41,10 +50,10 @@ pub fn fetcher(base_dir: &Path, offline: bool, bars: &Bars) -> Arc<Fetcher> {
 /// Builds the indexes that are declared with their documents and are not there yet.
 ///
 /// # Errors
-/// The first index that cannot be built.
+/// The first index that cannot be built, or looked for.
 pub async fn build_indexes(catalog: &StandardCatalog, bars: &Bars) -> Result<(), StartupError> {
     let missing = catalog.missing_indexes().await;
-    let missing = missing.map_err(|(index, source)| StartupError::Index {
+    let missing = missing.map_err(|(index, source)| StartupError::Look {
         index: index.to_string(),
         source,
     })?;

@@ -184,9 +184,8 @@ fn binaries(python: &Path, folder: &Path) -> PathBuf {
         let to = copies.join(part);
         let parent = to.parent().expect("it is inside of a folder");
         fs::create_dir_all(parent).expect("a folder can be made");
-        let copied = Command::new("cp").arg("-r").arg(packages.join(part)).arg(&to);
-        let copied = { copied }.status();
-        assert!(copied.is_ok_and(|copied| copied.success()), "cp must succeed");
+        let from = packages.join(part);
+        run("cp", &["-r", &from.to_string_lossy(), &to.to_string_lossy()]);
     }
     copies.join(inside).join("bin")
 }

@@ -52,7 +52,8 @@ async fn filled(declared: &str) -> Arc<dyn Store> {
     let one = r#"{"id": "a", "text": "one", "vector": [1, 0, 0]}"#;
     let records: Vec<_> = json_lines(one.as_bytes()).collect();
     let embed = |_: &[&str]| unreachable!("the document brings its vector");
-    let built = Build::default().run(&store, records, 1, embed, |_, _| {});
+    let build = Build::default();
+    let built = build.run(&store, records, 1, embed, |_, _| {});
     assert_eq!(built.await.unwrap().documents, 1);
     store
 }

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     sites: Vec<Site>,
     model: Option<String>,
     key: Option<Text>,
+    /// The header that the key is sent in as it is; `authorization: Bearer` if none.
+    key_header: Option<&'static str>,
     protocol: Protocol,
     client: reqwest::Client,
     balance: Mutex<Balance>,
@@ -80,22 +82,22 @@ impl Endpoints {
         spec: &schema::kind::Endpoint,
         protocol: Protocol,
     ) -> Result<Self, NodeError> {
-        let client = crate::http_client()
-            .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            // Without this, small requests wait for the acknowledgement of the one before.
-            .tcp_nodelay(true)
-            // A key must not follow where an answer points.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| NodeError::because("failed to make an HTTP client", error))?;
-        Self::with_client(spec, protocol, client)
+        Self::with_client(spec, protocol, None, client()?)
+    }
+
+    /// The same, with another header for the key.
+    pub(crate) fn keyed(
+        spec: &schema::kind::Endpoint,
+        protocol: Protocol,
+        header: &'static str,
+    ) -> Result<Self, NodeError> {
+        Self::with_client(spec, protocol, Some(header), client()?)
     }
 
     fn with_client(
         spec: &schema::kind::Endpoint,
         protocol: Protocol,
+        key_header: Option<&'static str>,
         client: reqwest::Client,
     ) -> Result<Self, NodeError> {
         let sites = spec.urls.iter().map(|url| Site::new(&url.value, protocol));
@@ -105,6 +107,7 @@ impl Endpoints {
             sites,
             model: spec.model.as_ref().map(|model| model.expose().to_owned()),
             key: spec.api_key.clone(),
+            key_header,
             protocol,
             client,
             start: Instant::now(),
@@ -216,6 +219,19 @@ impl Site {
             },
         })
     }
+}
+
+fn client() -> Result<reqwest::Client, NodeError> {
+    crate::http_client()
+        .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
+        // Without this, small requests wait for the acknowledgement of the one before.
+        .tcp_nodelay(true)
+        // A key must not follow where an answer points.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| NodeError::because("failed to make an HTTP client", error))
 }
 
 /// An endpoint that a call was sent to.

@@ -44,7 +44,7 @@ async fn a_service_that_says_goodbye_is_out_of_reach() {
         .http2_prior_knowledge()
         .build()
         .unwrap();
-    let endpoints = Endpoints::with_client(&spec, Protocol::OpenAi, client).unwrap();
+    let endpoints = Endpoints::with_client(&spec, Protocol::OpenAi, None, client).unwrap();
     let node = RemoteGenerate::over(endpoints);
     let item = Input {
         arguments: Arguments::from_iter([("prompt", Value::text("x"))]),

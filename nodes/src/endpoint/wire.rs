@@ -20,13 +20,15 @@ impl Target {
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.site().base);
         let request = self.shared.client.request(method, url);
-        let key = self.shared.key.as_ref();
-        let key =
-            key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose())).ok());
-        match key {
+        let header = self.shared.key_header;
+        let key = self.shared.key.as_ref().map(|key| match header {
+            Some(_) => key.expose().to_owned(),
+            None => format!("Bearer {}", key.expose()),
+        });
+        match key.and_then(|key| HeaderValue::try_from(key).ok()) {
             Some(mut key) => {
                 key.set_sensitive(true);
-                request.header(AUTHORIZATION, key)
+                request.header(header.unwrap_or(AUTHORIZATION.as_str()), key)
             }
             None => request,
         }

@@ -135,9 +135,13 @@ impl StandardCatalog {
                 continue;
             }
             let name = index.decl.id.value.clone();
-            match self.look(index).await {
-                Ok(Some(_)) => {}
-                Ok(None) => missing.push(name),
+            let there = match folder(&index.decl, &self.base_dir) {
+                Some(path) => Ok(Index::exists(&path)),
+                None => self.look(index).await.map(|opened| opened.is_some()),
+            };
+            match there {
+                Ok(true) => {}
+                Ok(false) => missing.push(name),
                 Err(error) => return Err((name, error)),
             }
         }
@@ -221,8 +225,10 @@ impl StandardCatalog {
 
     /// An index that is there already.
     async fn open(&self, declared: &DeclaredIndex) -> Result<Opened, NodeError> {
-        let opened = self.look(declared).await?;
-        opened.ok_or_else(|| absent(&declared.decl, &self.base_dir))
+        let decl = &declared.decl;
+        let opened = self.look(declared).await;
+        let opened = opened.map_err(|error| of_index(decl, error))?;
+        opened.ok_or_else(|| absent(decl, &self.base_dir))
     }
 
     /// An index, if it is there.
@@ -241,8 +247,7 @@ impl StandardCatalog {
 
     async fn look_now(&self, decl: &IndexDecl) -> Result<Option<Opened>, NodeError> {
         let Some(path) = folder(decl, &self.base_dir) else {
-            let store = store::open(&decl.backend).await;
-            let store = store.map_err(|error| of_index(decl, error))?;
+            let store = store::open(&decl.backend).await?;
             return Ok(store.map(Opened::There));
         };
         if !Index::exists(&path) {
@@ -272,10 +277,7 @@ impl StandardCatalog {
                 let manifest = Manifest::new(dimensions, model);
                 blocking(move || Index::create(&path, &manifest)).await??;
             }
-            None => {
-                let created = store::create(&decl.backend, Plan { dimensions }).await;
-                created.map_err(|error| of_index(decl, error))?;
-            }
+            None => store::create(&decl.backend, Plan { dimensions }).await?,
         }
         self.open(declared).await
     }

@@ -7,6 +7,8 @@
 //! was filled from here.
 
 mod condition;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use super::{Entry, Facts, Plan, Store, Wanted, needs_vectors};
@@ -147,7 +149,7 @@ impl Server {
         };
         Ok(Self {
             // The protocol whose addresses are taken as they are.
-            endpoints: Endpoints::new(&endpoint, Protocol::Tei)?,
+            endpoints: Endpoints::keyed(&endpoint, Protocol::Tei, "api-key")?,
             path: format!("/collections/{}", escaped(spec.collection.expose())),
         })
     }
@@ -544,23 +546,5 @@ fn plain(json: Json) -> String {
     match json {
         Json::String(text) => text,
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn points_have_ids_that_follow_from_those_of_documents() {
-        assert_eq!(point_id("kettle"), point_id("kettle"));
-        assert_ne!(point_id("kettle"), point_id("Kettle"));
-        let id = point_id("kettle");
-        let parts: Vec<_> = id.split('-').map(str::len).collect();
-        assert_eq!(parts, [8, 4, 4, 4, 12]);
-        assert_eq!(id.as_bytes()[14], b'8', "{id}");
-        assert_eq!(points_of("kettle").len(), 1);
-        assert_eq!(points_of("17")[1], 17);
-        assert_eq!(points_of(&id)[1], id);
     }
 }
