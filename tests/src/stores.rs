@@ -3,7 +3,7 @@
 
 use crate::servers::{Server, free_port, python_with};
 use std::{
-    fs,
+    fs::{self, File},
     io::{Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
@@ -23,6 +23,8 @@ pub struct Running {
     again: Box<dyn Fn() -> Command + Send + Sync>,
     ready: Box<dyn Fn() -> bool + Send + Sync>,
     folder: TempDir,
+    /// Held where there can be one such server on a machine.
+    _alone: Option<File>,
 }
 
 impl Running {
@@ -40,6 +42,7 @@ impl Running {
             again: Box::new(again),
             ready: Box::new(ready),
             folder,
+            _alone: None,
         };
         running.server.wait_until(&log, &running.ready);
         running
@@ -59,9 +62,12 @@ impl Running {
     }
 }
 
-/// Milvus 2.3.5, the server written in Go: no BM25.
+/// Milvus 2.3.5, the server written in Go: no BM25. There is one at a time, since a port and a file of it
+/// cannot be chosen.
 pub fn milvus() -> Running {
-    let python = python_with(&["milvus==2.3.5", "setuptools<81"]);
+    let python = python_with(&["milvus==2.3.5"]);
+    let alone = File::create(python.with_file_name("alone")).expect("the cache is writable");
+    alone.lock().expect("the lock can be taken");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (port, metrics) = (free_port(), free_port());
     // Unpacked once, beside the environment that it is from.
@@ -74,7 +80,11 @@ pub fn milvus() -> Running {
         command
     };
     let url = format!("http://127.0.0.1:{port}");
-    Running::start(url, folder, start, move || is_healthy(metrics))
+    let running = Running::start(url, folder, start, move || is_healthy(metrics));
+    Running {
+        _alone: Some(alone),
+        ..running
+    }
 }
 
 /// Becomes the server itself, so that it ends when its process is killed: what the package starts would

@@ -107,7 +107,7 @@ impl Collection {
 
 /// Whether a server of this version, as it says it itself, makes sparse vectors of texts.
 pub(super) fn has_bm25(version: &str) -> bool {
-    if version.starts_with("milvus_lite") {
+    if is_lite(version) {
         return true;
     }
     let mut parts = version.trim_start_matches('v').split(['.', '-']);
@@ -116,14 +116,20 @@ pub(super) fn has_bm25(version: &str) -> bool {
     (major, minor) >= (Some(2), Some(5))
 }
 
-/// The schema of a new collection.
-pub(super) fn schema(spec: &MilvusIndex, dimensions: usize, bm25: bool) -> CollectionSchema {
+/// Whether a version is that of milvus-lite, which counts by itself.
+fn is_lite(version: &str) -> bool {
+    version.starts_with("milvus_lite")
+}
+
+/// The schema of a new collection on a server of this version.
+pub(super) fn schema(spec: &MilvusIndex, dimensions: usize, version: &str) -> CollectionSchema {
+    let bm25 = has_bm25(version);
     let (text, vector) = (spec.text.expose(), spec.vector.expose());
     let length = |most: usize| pair("max_length", most.to_string());
     let mut of_text = vec![length(LONGEST.1)];
     if bm25 {
         of_text.push(pair("enable_analyzer", "true"));
-        of_text.push(pair("analyzer_params", r#"{"type": "english"}"#));
+        of_text.push(pair("analyzer_params", analyzer(version)));
     }
     let mut fields = vec![
         FieldSchema {
@@ -156,6 +162,14 @@ pub(super) fn schema(spec: &MilvusIndex, dimensions: usize, bm25: bool) -> Colle
         name: spec.collection.expose().to_owned(),
         fields,
         functions,
+    }
+}
+
+/// How texts are cut into words: to English stems, where the server has them.
+fn analyzer(version: &str) -> &'static str {
+    match is_lite(version) {
+        true => r#"{"tokenizer": "standard"}"#,
+        false => r#"{"type": "english"}"#,
     }
 }
 

@@ -87,17 +87,17 @@ impl Milvus {
     pub async fn create(spec: &MilvusIndex, plan: Plan) -> Result<(), NodeError> {
         let dimensions = needs_vectors(plan)?;
         let rpc = Rpc::connect(&spec.url.value, spec.token.as_ref()).await?;
-        let bm25 = collection::has_bm25(&version(&rpc).await?);
+        let version = version(&rpc).await?;
         let name = spec.collection.expose().to_owned();
         let create = CreateCollectionRequest {
             db_name: rpc.database.clone(),
             collection_name: name.clone(),
-            schema: collection::schema(spec, dimensions, bm25).encode_to_vec(),
+            schema: collection::schema(spec, dimensions, &version).encode_to_vec(),
             shards_num: 1,
             consistency_level: BOUNDED,
         };
         let _: Status = rpc.call("CreateCollection", create).await?;
-        for (field, params) in collection::indexes(spec, bm25) {
+        for (field, params) in collection::indexes(spec, collection::has_bm25(&version)) {
             let create = CreateIndexRequest {
                 db_name: rpc.database.clone(),
                 collection_name: name.clone(),
