@@ -25,8 +25,8 @@ mod value_type;
 pub use argument::{Argument, Literal, Template};
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use document::{
-    AdapterDecl, AdapterSet, Corpus, Document, GraphDecl, IndexBackend, IndexDecl, InputField, MilvusIndex,
-    ModelDecl, ModelSource, OutputField, PgvectorIndex, QdrantIndex, Server,
+    AdapterDecl, AdapterSet, Corpus, Document, GraphDecl, IndexBackend, IndexDecl, InputField,
+    MilvusIndex, ModelDecl, ModelSource, OutputField, PgvectorIndex, QdrantIndex, Server,
 };
 pub use format::format;
 pub use kind::{Kind, Port, Work};

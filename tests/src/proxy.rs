@@ -58,7 +58,9 @@ async fn serve(
             }
             (None, _) => {
                 let socket = TcpSocket::new_v4().expect("a socket can be made");
-                socket.set_reuseaddr(true).expect("an address can be used again");
+                socket
+                    .set_reuseaddr(true)
+                    .expect("an address can be used again");
                 socket.bind(address).expect("the port is still free");
                 listener = Some(socket.listen(64).expect("a bound socket can listen"));
             }

@@ -152,7 +152,13 @@ pub fn postgres() -> Running {
     let made = as_user(bin.join("initdb"))
         .arg("-D")
         .arg(&data)
-        .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"])
+        .args([
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-sync",
+        ])
         .current_dir(folder.path())
         .stdout(Stdio::null())
         .status();
@@ -181,7 +187,10 @@ pub fn postgres() -> Running {
 /// can read them: the cache may lie in root's own folder.
 fn binaries(python: &Path, folder: &Path) -> PathBuf {
     let found = Command::new(python)
-        .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_path('purelib'))",
+        ])
         .output()
         .expect("Python can be run");
     let packages = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
@@ -195,7 +204,10 @@ fn binaries(python: &Path, folder: &Path) -> PathBuf {
         let parent = to.parent().expect("it is inside of a folder");
         fs::create_dir_all(parent).expect("a folder can be made");
         let from = packages.join(part);
-        run("cp", &["-r", &from.to_string_lossy(), &to.to_string_lossy()]);
+        run(
+            "cp",
+            &["-r", &from.to_string_lossy(), &to.to_string_lossy()],
+        );
     }
     copies.join(inside).join("bin")
 }

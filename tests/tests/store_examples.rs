@@ -67,12 +67,18 @@ fn sized(declared: &str) -> String {
 
 /// Puts documents in while `engine` serves them, in ways that both examples share.
 async fn is_filled_while_it_serves(engine: &Engine, folder: &Path, graph: &Path) {
-    assert_eq!(index(graph, &[]), "0 written, 6 unchanged, 0 deleted; 6 documents");
+    assert_eq!(
+        index(graph, &[]),
+        "0 written, 6 unchanged, 0 deleted; 6 documents"
+    );
     let more = folder.join("more.jsonl");
     let text = r#"{"id": "glider", "text": "Gliders are silent aircraft.", "metadata": {"kind": "vehicle", "year": 2023}}"#;
     fs::write(&more, text).unwrap();
     let more = more.to_str().unwrap();
-    assert_eq!(index(graph, &[more]), "1 written, 0 unchanged, 0 deleted; 7 documents");
+    assert_eq!(
+        index(graph, &[more]),
+        "1 written, 0 unchanged, 0 deleted; 7 documents"
+    );
     let query = json!({ "query": "silent aircraft" });
     let end = Instant::now() + Duration::from_secs(60);
     while find(engine, query.clone()).await[0] != "glider" {
@@ -80,7 +86,10 @@ async fn is_filled_while_it_serves(engine: &Engine, folder: &Path, graph: &Path)
     }
     assert_eq!(index(graph, &["--delete", "glider"]), "6 documents left");
     while find(engine, query.clone()).await[0] == "glider" {
-        assert!(Instant::now() < end, "the deleted document is found for ever");
+        assert!(
+            Instant::now() < end,
+            "the deleted document is found for ever"
+        );
     }
 }
 
@@ -93,7 +102,10 @@ async fn pgvector_runs_as_its_readme_says() {
     let query = json!({ "query": "quiet bicycle", "since": 2020 });
     let found = find(&engine, query.clone()).await;
     assert_eq!(found[0], "bicycle");
-    assert!(!found.contains(&"owl".to_owned()), "{found:?} are since 2020");
+    assert!(
+        !found.contains(&"owl".to_owned()),
+        "{found:?} are since 2020"
+    );
     is_filled_while_it_serves(&engine, folder.path(), &graph).await;
     engine.stop();
     // It is there already.
@@ -105,11 +117,20 @@ async fn pgvector_runs_as_its_readme_says() {
     let other = text.replace("table=\"notes\"", "table=\"notes\" text=\"body\"");
     let said = refused(&graph, &other);
     assert!(said.contains("has no column `body` for `text`"), "{said}");
-    let said = refused(&graph, &sized(&format!("pgvector \"{}\" table=\"notes\"", server.url)));
-    assert!(said.contains("holds vectors of 384, and `dimensions` says 8"), "{said}");
+    let said = refused(
+        &graph,
+        &sized(&format!("pgvector \"{}\" table=\"notes\"", server.url)),
+    );
+    assert!(
+        said.contains("holds vectors of 384, and `dimensions` says 8"),
+        "{said}"
+    );
     let nowhere = text.replace(&server.url, "postgresql://postgres@127.0.0.1:9/postgres");
     let said = refused(&graph, &nowhere);
-    assert!(said.contains("PostgreSQL at 127.0.0.1:9 is out of reach"), "{said}");
+    assert!(
+        said.contains("PostgreSQL at 127.0.0.1:9 is out of reach"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,12 +146,27 @@ async fn milvus_runs_as_its_readme_says() {
     engine.stop();
 
     let text = fs::read_to_string(&graph).unwrap();
-    let words = text.replace("        vector \"{{ question }}\"\n", "        text \"{{ input.query }}\"\n");
+    let words = text.replace(
+        "        vector \"{{ question }}\"\n",
+        "        text \"{{ input.query }}\"\n",
+    );
     let said = refused(&graph, &words);
-    assert!(said.contains("cannot be searched by `text`: Milvus v2.3.5"), "{said}");
-    let said = refused(&graph, &sized(&format!("milvus \"{}\" collection=\"notes\"", server.url)));
-    assert!(said.contains("holds vectors of 384, and `dimensions` says 8"), "{said}");
+    assert!(
+        said.contains("cannot be searched by `text`: Milvus v2.3.5"),
+        "{said}"
+    );
+    let said = refused(
+        &graph,
+        &sized(&format!("milvus \"{}\" collection=\"notes\"", server.url)),
+    );
+    assert!(
+        said.contains("holds vectors of 384, and `dimensions` says 8"),
+        "{said}"
+    );
     let nowhere = text.replace(&server.url, "http://127.0.0.1:9");
     let said = refused(&graph, &nowhere);
-    assert!(said.contains("cannot connect to Milvus at 127.0.0.1:9"), "{said}");
+    assert!(
+        said.contains("cannot connect to Milvus at 127.0.0.1:9"),
+        "{said}"
+    );
 }

@@ -85,7 +85,9 @@ async fn survives(server: &Running, declared: impl Fn(&str) -> String) {
     let port = server.url.rsplit(':').next().unwrap();
     let port = port.split('/').next().unwrap().parse().unwrap();
     let proxy = Proxy::before(port).await;
-    let url = server.url.replace(&format!(":{port}"), &format!(":{}", proxy.address.port()));
+    let url = server
+        .url
+        .replace(&format!(":{port}"), &format!(":{}", proxy.address.port()));
     let declared = declared(&url);
     let node = Search::new(filled(&declared).await);
     for (fault, expected) in TROUBLE {
@@ -95,9 +97,15 @@ async fn survives(server: &Running, declared: impl Fn(&str) -> String) {
             let begun = Instant::now();
             let error = ask(&node).await.unwrap_err();
             let class = class(&error);
-            assert!(expected.contains(&class), "{declared} {fault:?} {attempt}: {class}: {error}");
+            assert!(
+                expected.contains(&class),
+                "{declared} {fault:?} {attempt}: {class}: {error}"
+            );
             // Its own time, and not that of the connection.
-            assert!(begun.elapsed() < Duration::from_secs(5), "{declared} {fault:?}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{declared} {fault:?}"
+            );
         }
         proxy.set(Fault::None);
         let end = Instant::now() + Duration::from_secs(60);
@@ -114,7 +122,10 @@ async fn survives(server: &Running, declared: impl Fn(&str) -> String) {
     let error = store::open(&backend(&declared)).await.err().unwrap();
     assert_eq!(class(&error), "unavailable");
     let said = error.to_string();
-    assert!(said.contains(&proxy.address.to_string()) && said.contains("refused"), "{said}");
+    assert!(
+        said.contains(&proxy.address.to_string()) && said.contains("refused"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,5 +143,8 @@ async fn pgvector_in_trouble() {
 #[tokio::test(flavor = "multi_thread")]
 async fn milvus_lite_in_trouble() {
     let server = milvus_lite();
-    survives(&server, |url| format!("milvus \"{url}\" collection=\"docs\"")).await;
+    survives(&server, |url| {
+        format!("milvus \"{url}\" collection=\"docs\"")
+    })
+    .await;
 }

@@ -89,15 +89,32 @@ async fn reached(declared: &str) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_compared_as_the_connection_string_asks() {
     let server = postgres();
-    let bare: u16 = server.url.rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap();
+    let bare: u16 = server
+        .url
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     let port = secured(bare, true).await;
     let table = |host: &str, port: u16, options: &str| {
-        format!("pgvector \"postgresql://postgres@{host}:{port}/postgres?{options}\" table=\"docs\"")
+        format!(
+            "pgvector \"postgresql://postgres@{host}:{port}/postgres?{options}\" table=\"docs\""
+        )
     };
     let root = format!("sslrootcert={}", data("localhost.crt").display());
     let full = format!("sslmode=verify-full&{root}");
-    assert_eq!(reached(&table("localhost", port, "sslmode=require")).await, Ok(()));
-    assert_eq!(reached(&table("localhost", port, "sslmode=prefer")).await, Ok(()));
+    assert_eq!(
+        reached(&table("localhost", port, "sslmode=require")).await,
+        Ok(())
+    );
+    assert_eq!(
+        reached(&table("localhost", port, "sslmode=prefer")).await,
+        Ok(())
+    );
     assert_eq!(reached(&table("localhost", port, &full)).await, Ok(()));
     for (host, port, options, reason) in [
         // Signed by nobody whom the operating system trusts.
@@ -116,7 +133,10 @@ async fn certificates_are_compared_as_the_connection_string_asks() {
 async fn milvus_is_spoken_to_over_tls_where_its_address_says_so() {
     // Nobody has to be behind: the certificate is refused before anything is sent.
     let port = secured(9, false).await;
-    let error = reached(&format!("milvus \"https://localhost:{port}\" collection=\"docs\"")).await;
+    let error = reached(&format!(
+        "milvus \"https://localhost:{port}\" collection=\"docs\""
+    ))
+    .await;
     let error = error.unwrap_err();
     assert!(error.contains("certificate"), "{error}");
 }

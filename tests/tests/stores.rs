@@ -24,7 +24,9 @@ const DOCUMENTS: &str = r#"
 "#;
 
 fn records() -> Vec<Record> {
-    json_lines(DOCUMENTS.as_bytes()).map(Result::unwrap).collect()
+    json_lines(DOCUMENTS.as_bytes())
+        .map(Result::unwrap)
+        .collect()
 }
 
 /// The backend of an index that is declared like this.
@@ -61,7 +63,10 @@ async fn fill(store: &Arc<dyn Store>, records: Vec<Record>, prune: bool) -> Buil
     let total = records.len();
     let records = records.into_iter().map(Ok);
     let embed = |_: &[&str]| unreachable!("each document brings its vector");
-    build.run(store, records, total, embed, |_, _| {}).await.unwrap()
+    build
+        .run(store, records, total, embed, |_, _| {})
+        .await
+        .unwrap()
 }
 
 fn wanted(vector: Option<[f32; 3]>, text: Option<&str>, filter: &str, top_k: usize) -> Wanted {
@@ -80,7 +85,10 @@ fn wanted(vector: Option<[f32; 3]>, text: Option<&str>, filter: &str, top_k: usi
 /// Filters, and the documents that satisfy them.
 const FILTERS: [(&str, &[&str]); 22] = [
     (r#"{"kind": "kitchen"}"#, &["kettle", "knife"]),
-    (r#"{"kind": ["animal", "vehicle"]}"#, &["owl", "otter", "bicycle", "tram"]),
+    (
+        r#"{"kind": ["animal", "vehicle"]}"#,
+        &["owl", "otter", "bicycle", "tram"],
+    ),
     (r#"{"kind": []}"#, &[]),
     (r#"{"kind": "Kitchen"}"#, &[]),
     (r#"{"missing": 1}"#, &[]),
@@ -90,13 +98,19 @@ const FILTERS: [(&str, &[&str]); 22] = [
     (r#"{"price": 30}"#, &["kettle", "owl"]),
     (r#"{"price": [12.5, -3]}"#, &["knife", "tram"]),
     (r#"{"year": {"gte": 2021}}"#, &["otter", "bicycle", "tram"]),
-    (r#"{"year": {"gt": 2020, "lt": 2022.5}}"#, &["otter", "bicycle"]),
+    (
+        r#"{"year": {"gt": 2020, "lt": 2022.5}}"#,
+        &["otter", "bicycle"],
+    ),
     (r#"{"price": {"lte": 12.5}}"#, &["knife", "tram"]),
     (r#"{"kind": {"gte": "b", "lt": "l"}}"#, &["kettle", "knife"]),
     (r#"{"open": true}"#, &["kettle", "owl"]),
     (r#"{"open": {"lte": false}}"#, &["knife", "tram"]),
     (r#"{"tags": "hot"}"#, &["kettle", "otter"]),
-    (r#"{"tags": ["wet", "steel"], "year": {"lt": 2020}}"#, &["kettle"]),
+    (
+        r#"{"tags": ["wet", "steel"], "year": {"lt": 2020}}"#,
+        &["kettle"],
+    ),
     (r#"{"quote": "it's \"5\" o'clock\\"}"#, &["kettle"]),
     (r#"{"quote": ["a\nb", "' OR 1=1 --"]}"#, &["knife", "owl"]),
     (r#"{"quote": "日本語 é"}"#, &["bicycle"]),
@@ -124,7 +138,11 @@ async fn conforms(name: &str, store: Arc<dyn Store>, reference: &Arc<dyn Store>)
     assert_eq!(built, expected, "{name}");
 
     // Neighbours: the same documents in the same order, with the same cosines.
-    for (vector, top_k) in [([1.0, 0.1, 0.0], 3), ([0.0, 2.0, 0.5], 10), ([-1.0, 0.0, 0.3], 2)] {
+    for (vector, top_k) in [
+        ([1.0, 0.1, 0.0], 3),
+        ([0.0, 2.0, 0.5], 10),
+        ([-1.0, 0.0, 0.3], 2),
+    ] {
         let search_it = |store| search(name, store, wanted(Some(vector), None, "{}", top_k));
         let (found, known) = (search_it(&store).await, search_it(reference).await);
         assert_eq!(ids(&found), ids(&known), "{name} {vector:?}");
@@ -133,7 +151,9 @@ async fn conforms(name: &str, store: Arc<dyn Store>, reference: &Arc<dyn Store>)
             assert!(difference < 1e-4, "{name} {vector:?}: {one:?} {other:?}");
             assert_eq!(one.text, other.text, "{name}");
             let metadata = |document: &Document| {
-                Value::Map(Arc::clone(&document.metadata)).to_json().unwrap()
+                Value::Map(Arc::clone(&document.metadata))
+                    .to_json()
+                    .unwrap()
             };
             let read = |document| -> serde_json::Value {
                 serde_json::from_slice(&metadata(document)).unwrap()
@@ -186,13 +206,20 @@ async fn words(name: &str, store: &Arc<dyn Store>, reference: &Arc<dyn Store>) {
     if let Err(reason) = &store.facts().words {
         assert!(reason.contains("no BM25"), "{name}: {reason}");
         let refused = store.facts().check(&wanted(None, Some("owl"), "{}", 5));
-        assert!(refused.unwrap_err().to_string().contains("no BM25"), "{name}");
+        assert!(
+            refused.unwrap_err().to_string().contains("no BM25"),
+            "{name}"
+        );
         return;
     }
     for (text, filter, expected) in [
         ("Kettle quickly", "{}", &["kettle"][..]),
         ("water", "{}", &["kettle", "otter"]),
-        ("silent owl, sharpened knife!", "{}", &["owl", "knife", "bicycle"]),
+        (
+            "silent owl, sharpened knife!",
+            "{}",
+            &["owl", "knife", "bicycle"],
+        ),
         ("water", animals, &["otter"]),
         ("zeppelin", "{}", &[]),
         ("… ?!", "{}", &[]),
@@ -200,8 +227,14 @@ async fn words(name: &str, store: &Arc<dyn Store>, reference: &Arc<dyn Store>) {
     ] {
         for (name, store) in [(name, store), ("reference", reference)] {
             let found = search(name, store, wanted(None, Some(text), filter, 10)).await;
-            assert!(found.iter().all(|document| document.score > 0.0), "{name} {found:?}");
-            assert!(found.is_sorted_by(|a, b| a.score >= b.score), "{name} {found:?}");
+            assert!(
+                found.iter().all(|document| document.score > 0.0),
+                "{name} {found:?}"
+            );
+            assert!(
+                found.is_sorted_by(|a, b| a.score >= b.score),
+                "{name} {found:?}"
+            );
             let found: BTreeSet<_> = ids(&found).into_iter().collect();
             let expected: BTreeSet<_> = expected.iter().copied().collect();
             assert_eq!(found, expected, "{name} {text}");
@@ -219,15 +252,25 @@ async fn words(name: &str, store: &Arc<dyn Store>, reference: &Arc<dyn Store>) {
     );
     assert_eq!(ids(&found), ids(&known), "{name}");
     for (one, other) in found.iter().zip(&known) {
-        assert!((one.score - other.score).abs() < 1e-6, "{name} {one:?} {other:?}");
+        assert!(
+            (one.score - other.score).abs() < 1e-6,
+            "{name} {one:?} {other:?}"
+        );
     }
-    assert!((found[0].score - 2.0 / 61.0).abs() < 1e-6, "{name} {found:?}");
+    assert!(
+        (found[0].score - 2.0 / 61.0).abs() < 1e-6,
+        "{name} {found:?}"
+    );
     let both = wanted(Some([1.0, 0.0, 0.0]), Some("hands"), animals, 3);
     let found = search(name, store, both).await;
     assert_eq!(ids(&found), ["otter", "owl"], "{name}");
     // A text without words leaves the neighbours.
     let both = wanted(Some([1.0, 0.0, 0.0]), Some("?"), "{}", 2);
-    assert_eq!(ids(&search(name, store, both).await), ["kettle", "knife"], "{name}");
+    assert_eq!(
+        ids(&search(name, store, both).await),
+        ["kettle", "knife"],
+        "{name}"
+    );
 }
 
 /// What is unchanged is passed over, what changed is replaced, and what is gone goes.
@@ -248,7 +291,10 @@ async fn changes(name: &str, store: &Arc<dyn Store>) {
     let found = near(store).await;
     assert_eq!(ids(&found), ["kettle"], "{name}");
     assert_eq!(&*found[0].text, "A jug of water.", "{name}");
-    store.delete(vec!["kettle".into(), "nobody".into()]).await.unwrap();
+    store
+        .delete(vec!["kettle".into(), "nobody".into()])
+        .await
+        .unwrap();
     store.finish().await.unwrap();
     assert_eq!(store.count().await.unwrap(), 5, "{name}");
     assert_ne!(ids(&near(store).await), ["kettle"], "{name}");

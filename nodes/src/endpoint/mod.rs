@@ -24,7 +24,6 @@ pub use rerank::RemoteRerank;
 use crate::{Map, NodeError, Value};
 use balance::{Balance, Change, Ended};
 pub(crate) use failure::Failure;
-pub(crate) use wire::escaped;
 use schema::{Text, kind::Protocol};
 use smallvec::SmallVec;
 use std::{
@@ -38,6 +37,7 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
+pub(crate) use wire::escaped;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);

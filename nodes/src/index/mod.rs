@@ -30,9 +30,9 @@ mod top;
 mod vectors;
 mod writer;
 
+pub use crate::Filter;
 pub use documents::{Documents, Reading, documents};
 pub use error::IndexError;
-pub use crate::Filter;
 pub use json_lines::json_lines;
 pub use manifest::{EmbeddedBy, Manifest};
 pub use passages::{Passage, passages};

@@ -241,7 +241,6 @@ impl Snapshot {
         let failed = || IndexError::text("apply the filter");
         let scoring = EnableScoring::disabled_from_searcher(&self.searcher);
         let weight = filter::query(filter, &self.fields)
-            
             .weight(scoring)
             .map_err(failed())?;
         let mut found = Vec::new();

@@ -283,11 +283,19 @@ impl StandardCatalog {
     }
 
     /// The store of a `search` node, which must be able to do what the node asks of it.
-    async fn searched(&self, work: &kind::Search, cpus: NonZeroUsize) -> Result<Arc<dyn Store>, NodeError> {
+    async fn searched(
+        &self,
+        work: &kind::Search,
+        cpus: NonZeroUsize,
+    ) -> Result<Arc<dyn Store>, NodeError> {
         let declared = self.index(work.index.as_str())?;
         let store = self.open(&declared).await?.store(cpus);
         let facts = store.facts();
-        fits(&declared.decl, facts.dimensions, self.expected(&declared.decl).await)?;
+        fits(
+            &declared.decl,
+            facts.dimensions,
+            self.expected(&declared.decl).await,
+        )?;
         let index = &*declared.decl.id;
         match &facts.words {
             Err(reason) if work.text.is_some() => {
@@ -457,8 +465,12 @@ fn absent(decl: &IndexDecl, base_dir: &Path) -> NodeError {
             Some(path) => format!("there is no index in {}", path.display()),
             None => "there is no index".to_owned(),
         },
-        IndexBackend::Qdrant(spec) => format!("Qdrant has no collection `{}`", spec.collection.value),
-        IndexBackend::Milvus(spec) => format!("Milvus has no collection `{}`", spec.collection.value),
+        IndexBackend::Qdrant(spec) => {
+            format!("Qdrant has no collection `{}`", spec.collection.value)
+        }
+        IndexBackend::Milvus(spec) => {
+            format!("Milvus has no collection `{}`", spec.collection.value)
+        }
         IndexBackend::Pgvector(spec) => format!("PostgreSQL has no table `{}`", spec.table.value),
     };
     NodeError::failed(format!(

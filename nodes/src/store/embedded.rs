@@ -106,7 +106,9 @@ impl Store for Embedded {
     ) -> BoxFuture<'_, Result<Vec<bool>, NodeError>> {
         let index = self.index.clone();
         blocking(move || {
-            let known = documents.iter().map(|(id, digest)| index.contains(id, *digest));
+            let known = documents
+                .iter()
+                .map(|(id, digest)| index.contains(id, *digest));
             known.collect()
         })
     }

@@ -407,15 +407,18 @@ async fn an_interrupted_build_goes_on_where_it_was() {
             false => Ok(vec![vec![1.0, 0.5]; texts.len()]),
         }
     };
-    let failed = build.run(&store(&index), records(100), 100, failing, |_, _| {});
+    let interrupted = store(&index);
+    let failed = build.run(&interrupted, records(100), 100, failing, |_, _| {});
     assert_eq!(failed.await.unwrap_err().to_string(), "out of power");
+    drop(interrupted);
 
     // Six batches of eight were put in, and committed with the third and the sixth.
     let index = Index::open(index.path()).unwrap();
+    let store = store(&index);
     let mut steps = Vec::new();
     let embed = |texts: &[&str]| Ok(vec![vec![1.0, 0.5]; texts.len()]);
     let tell = |done, total| steps.push((done, total));
-    let built = build.run(&store(&index), records(100), 100, embed, tell);
+    let built = build.run(&store, records(100), 100, embed, tell);
     let expected = Built {
         written: 52,
         unchanged: 48,
@@ -428,7 +431,7 @@ async fn an_interrupted_build_goes_on_where_it_was() {
 
     // One text differs, and the last ten records are gone.
     let fewer = records(7).take(90);
-    let built = build.run(&store(&index), fewer, 90, embed, |_, _| {});
+    let built = build.run(&store, fewer, 90, embed, |_, _| {});
     let expected = Built {
         written: 1,
         unchanged: 89,
@@ -437,7 +440,7 @@ async fn an_interrupted_build_goes_on_where_it_was() {
     };
     assert_eq!(built.await.unwrap(), expected);
     let none = |_: &[&str]| Ok(Vec::new());
-    let short = build.run(&store(&index), records(8), 100, none, |_, _| {});
+    let short = build.run(&store, records(8), 100, none, |_, _| {});
     let short = short.await.unwrap_err().to_string();
     assert!(short.contains("gave 0 vectors"), "{short}");
     drop(folder);

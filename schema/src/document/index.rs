@@ -176,9 +176,7 @@ impl IndexBackend {
             .block("pgvector", PgvectorIndex::read);
         let qdrant = qdrant.map(IndexBackend::Qdrant);
         let milvus = milvus.map(IndexBackend::Milvus);
-        let remote = qdrant
-            .or(milvus)
-            .or(pgvector.map(IndexBackend::Pgvector));
+        let remote = qdrant.or(milvus).or(pgvector.map(IndexBackend::Pgvector));
         remote.unwrap_or(IndexBackend::Embedded {
             path: path.unwrap_or(nowhere),
         })

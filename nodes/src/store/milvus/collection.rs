@@ -57,18 +57,16 @@ impl Collection {
         let metadata = typed(spec.metadata.expose(), data_type::JSON);
         let metadata = metadata.map(|field| field.name.clone());
         let bm25 = schema.functions.iter().find(|function| {
-            function.kind == proto::BM25 && function.input_field_names.iter().any(|name| name == text)
+            function.kind == proto::BM25
+                && function.input_field_names.iter().any(|name| name == text)
         });
-        let is_digest = |field: &&FieldSchema| {
-            field.name == DIGEST && field.data_type == data_type::INT64
-        };
+        let is_digest =
+            |field: &&FieldSchema| field.name == DIGEST && field.data_type == data_type::INT64;
         let others = schema.fields.iter().filter(|field| {
             let scalar = matches!(
                 field.data_type,
-                data_type::BOOL..=data_type::INT64
-                    | data_type::FLOAT
-                    | data_type::DOUBLE
-                    | data_type::VARCHAR
+                data_type::BOOL
+                    ..=data_type::INT64 | data_type::FLOAT | data_type::DOUBLE | data_type::VARCHAR
             );
             scalar && !field.is_primary_key && field.name != text && !is_digest(field)
         });

@@ -55,7 +55,10 @@ fn of_metadata(place: &str, condition: &Condition) -> String {
             let values: Vec<_> = values.iter().map(literal).collect();
             let equal = values.iter().map(|value| format!("{place} == {value}"));
             let equal = any(equal.collect());
-            format!("({equal} or json_contains_any({place}, [{}]))", values.join(", "))
+            format!(
+                "({equal} or json_contains_any({place}, [{}]))",
+                values.join(", ")
+            )
         }
         Test::Within(low, high) => within(place, low, high),
     }
@@ -160,7 +163,10 @@ mod tests {
     fn names_that_could_leave_their_brackets_are_refused() {
         for name in ["a\\\"] == 1 or metadata[\\\"b", "a]", "it's", "\\\\"] {
             let filter = format!("{{\"{name}\": 1}}");
-            assert!(of(&filter).unwrap_err().contains("cannot filter by"), "{name}");
+            assert!(
+                of(&filter).unwrap_err().contains("cannot filter by"),
+                "{name}"
+            );
         }
     }
 }

@@ -22,10 +22,10 @@ use prost::Message as _;
 use proto::{
     BOOL_EXPR, BOUNDED, BoolResponse, CreateCollectionRequest, CreateIndexRequest, DeleteRequest,
     DescribeCollectionResponse, DescribeIndexRequest, DescribeIndexResponse, GetLoadStateRequest,
-    GetLoadStateResponse, GetVersionRequest, GetVersionResponse, HybridSearchRequest,
-    LOADED, LoadCollectionRequest, MutationResult, OfCollection, PlaceholderGroup,
-    PlaceholderValue, QueryRequest, QueryResults, STRONG, SearchRequest, SearchResults, Status,
-    UpsertRequest, data_type,
+    GetLoadStateResponse, GetVersionRequest, GetVersionResponse, HybridSearchRequest, LOADED,
+    LoadCollectionRequest, MutationResult, OfCollection, PlaceholderGroup, PlaceholderValue,
+    QueryRequest, QueryResults, STRONG, SearchRequest, SearchResults, Status, UpsertRequest,
+    data_type,
 };
 use rpc::Rpc;
 use schema::MilvusIndex;
@@ -187,7 +187,9 @@ impl Milvus {
         };
         let top_k = wanted.top_k;
         match (&wanted.vector, &wanted.text) {
-            (None, None) => Err(NodeError::invalid("the search has neither a vector nor a text")),
+            (None, None) => Err(NodeError::invalid(
+                "the search has neither a vector nor a text",
+            )),
             (Some(vector), None) => {
                 let search = self.near(vector, top_k, &expression);
                 let mut found = self.answer("Search", search).await?;
@@ -202,7 +204,9 @@ impl Milvus {
                 };
                 let mut found = self.answer("Search", search).await?;
                 // milvus-lite gives them as distances, below zero.
-                found.iter_mut().for_each(|document| document.score = document.score.abs());
+                found
+                    .iter_mut()
+                    .for_each(|document| document.score = document.score.abs());
                 Ok(found)
             }
             (Some(vector), Some(text)) => {
@@ -210,7 +214,8 @@ impl Milvus {
                 let near = self.near(vector, depth, &expression);
                 let matching = self.matching(text, depth, &expression);
                 let searches: Vec<_> = [Some(near), matching].into_iter().flatten().collect();
-                self.answer("HybridSearch", self.joined(searches, top_k)).await
+                self.answer("HybridSearch", self.joined(searches, top_k))
+                    .await
             }
         }
     }
@@ -299,9 +304,8 @@ impl Store for Milvus {
             let ids = rows::ids_of(&answer.fields_data, id).into_iter();
             let digests = rows::numbers_of(&answer.fields_data, DIGEST);
             let held: HashMap<_, _> = ids.zip(digests.iter().copied()).collect();
-            let is_same = |(id, digest): &(Arc<str>, u64)| {
-                held.get(&**id) == Some(&digest.cast_signed())
-            };
+            let is_same =
+                |(id, digest): &(Arc<str>, u64)| held.get(&**id) == Some(&digest.cast_signed());
             Ok(documents.iter().map(is_same).collect())
         })
     }
@@ -368,7 +372,9 @@ async fn vector_index(rpc: &Rpc, name: &str, field: &str) -> Result<VectorIndex,
     let params = index.map(|index| index.params).unwrap_or_default();
     let param = |key: &str| {
         let found = params.iter().find(|pair| pair.key == key);
-        found.map(|pair| pair.value.to_uppercase()).unwrap_or_default()
+        found
+            .map(|pair| pair.value.to_uppercase())
+            .unwrap_or_default()
     };
     Ok(VectorIndex {
         kind: param("index_type"),

@@ -62,15 +62,23 @@ pub(super) fn columns(
         None => {
             if let Some(record) = records().find(|record| !record.metadata.is_empty()) {
                 let id = &record.id;
-                let reason = format!("document {id:?} has metadata, and the collection no field for it");
+                let reason =
+                    format!("document {id:?} has metadata, and the collection no field for it");
                 return Err(NodeError::invalid(reason));
             }
         }
     }
     if collection.digest {
         // The bits count, not the sign.
-        let data = batch.iter().map(|entry| entry.digest.cast_signed()).collect();
-        columns.push(scalar(DIGEST, data_type::INT64, Scalars::Longs(Longs { data })));
+        let data = batch
+            .iter()
+            .map(|entry| entry.digest.cast_signed())
+            .collect();
+        columns.push(scalar(
+            DIGEST,
+            data_type::INT64,
+            Scalars::Longs(Longs { data }),
+        ));
     }
     let mut vectors = Vec::with_capacity(batch.len() * collection.dimensions);
     for entry in batch {
@@ -114,7 +122,10 @@ pub(super) fn documents(
         return Err(senseless());
     }
     let column = |name: &str| {
-        let found = answer.fields_data.iter().find(|data| data.field_name == name);
+        let found = answer
+            .fields_data
+            .iter()
+            .find(|data| data.field_name == name);
         found.and_then(scalars)
     };
     let texts = column(&collection.text);
@@ -192,7 +203,10 @@ fn value(values: &Scalars, row: usize) -> Option<Value> {
             value.map(|value| Value::Number(f64::from(*value)))
         }
         Scalars::Doubles(values) => values.data.get(row).map(|value| Value::Number(*value)),
-        Scalars::Strings(values) => values.data.get(row).map(|value| Value::text(value.as_str())),
+        Scalars::Strings(values) => values
+            .data
+            .get(row)
+            .map(|value| Value::text(value.as_str())),
         Scalars::Json(values) => read_json(values, row).map(|map| Value::Map(Arc::new(map))),
     }
 }

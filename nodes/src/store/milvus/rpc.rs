@@ -83,7 +83,9 @@ impl Rpc {
     pub(super) async fn connect(url: &Text, token: Option<&Text>) -> Result<Self, NodeError> {
         let none = |error| NodeError::failed(format!("{url} is no address: {error}"));
         let parsed = reqwest::Url::parse(url.expose()).map_err(|error| none(error.to_string()))?;
-        let host = parsed.host_str().ok_or_else(|| none("it has no host".into()))?;
+        let host = parsed
+            .host_str()
+            .ok_or_else(|| none("it has no host".into()))?;
         let secure = parsed.scheme() == "https";
         let port = parsed.port().unwrap_or(if secure { 443 } else { 19530 });
         let name = match url.is_secret() {
@@ -246,7 +248,10 @@ fn secure_connector(
     Ok(tower::service_fn(move |uri: Uri| {
         let (connector, host) = (connector.clone(), host.clone());
         async move {
-            let place = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443));
+            let place = (
+                uri.host().unwrap_or_default(),
+                uri.port_u16().unwrap_or(443),
+            );
             let stream = TcpStream::connect(place).await?;
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(connector.connect(host, stream).await?))
@@ -285,7 +290,11 @@ mod tests {
                 code,
                 retriable,
             };
-            assert_eq!(kind(&refused("Milvus", "Search", &status)), expected, "{code}");
+            assert_eq!(
+                kind(&refused("Milvus", "Search", &status)),
+                expected,
+                "{code}"
+            );
         }
         let cases = [
             (Code::Unavailable, "unavailable"),
@@ -295,7 +304,11 @@ mod tests {
         ];
         for (code, expected) in cases {
             let status = tonic::Status::new(code, "no");
-            assert_eq!(kind(&failed("Milvus", "Search", &status)), expected, "{code}");
+            assert_eq!(
+                kind(&failed("Milvus", "Search", &status)),
+                expected,
+                "{code}"
+            );
         }
     }
 

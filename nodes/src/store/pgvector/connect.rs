@@ -265,7 +265,11 @@ mod tests {
                 "postgres://a/c",
                 anyone(SslMode::Disable),
             ),
-            ("postgres://a/c?sslmode=verify-ca", "postgres://a/c", Err(())),
+            (
+                "postgres://a/c?sslmode=verify-ca",
+                "postgres://a/c",
+                Err(()),
+            ),
         ];
         for (text, left, meant) in cases {
             let (rest, ssl) = Ssl::taken_from(text);

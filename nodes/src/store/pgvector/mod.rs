@@ -53,9 +53,7 @@ impl Pgvector {
     }
 
     async fn rows(&self, statement: &sql::Statement) -> Result<Vec<Row>, NodeError> {
-        self.pool
-            .query(&statement.text, &statement.values())
-            .await
+        self.pool.query(&statement.text, &statement.values()).await
     }
 }
 

@@ -104,7 +104,9 @@ fn lost(error: &Error, client: &Client) -> bool {
         &SqlState::CRASH_SHUTDOWN,
         &SqlState::IDLE_SESSION_TIMEOUT,
     ];
-    client.is_closed() || error.is_closed() || error.code().is_some_and(|code| stopped.contains(&code))
+    client.is_closed()
+        || error.is_closed()
+        || error.code().is_some_and(|code| stopped.contains(&code))
 }
 
 /// A connection that runs a statement. Dropped before the end, it has the server cancel that.

@@ -70,9 +70,7 @@ pub(super) fn search(table: &Table, wanted: &Wanted) -> Result<Statement, NodeEr
         None => String::new(),
     };
     let top_k = statement.take(Value::Count(wanted.top_k as i64));
-    let Table {
-        name, id, text, ..
-    } = table;
+    let Table { name, id, text, .. } = table;
     let found = match (&wanted.vector, &wanted.text) {
         (Some(vector), None) => near(table, vector, &only, &top_k, &mut statement)?,
         (None, Some(words)) => matching(table, words, &only, &top_k, &mut statement),
@@ -88,7 +86,11 @@ pub(super) fn search(table: &Table, wanted: &Wanted) -> Result<Statement, NodeEr
                  ORDER BY score DESC, id::text COLLATE \"C\" LIMIT {top_k}"
             )
         }
-        (None, None) => return Err(NodeError::invalid("the search has neither a vector nor a text")),
+        (None, None) => {
+            return Err(NodeError::invalid(
+                "the search has neither a vector nor a text",
+            ));
+        }
     };
     let metadata = match &table.metadata {
         Some(metadata) => format!("t.{}::text", metadata.column),
@@ -160,6 +162,9 @@ fn conditions(
     filter: &Filter,
     statement: &mut Statement,
 ) -> Result<String, NodeError> {
+    if filter.is_empty() {
+        return Ok(String::new());
+    }
     let Some(metadata) = &table.metadata else {
         let reason = "the table has no column of metadata to filter by";
         return Err(NodeError::invalid(reason));
@@ -205,7 +210,8 @@ fn one(metadata: &str, condition: &Condition, statement: &mut Statement) -> Stri
         Test::Within(low, high) => {
             let mut bounds = serde_json::Map::new();
             let mut tests = Vec::new();
-            for (name, bound, closed, open) in [("low", low, ">=", ">"), ("high", high, "<=", "<")] {
+            for (name, bound, closed, open) in [("low", low, ">=", ">"), ("high", high, "<=", "<")]
+            {
                 let (value, operator) = match bound {
                     Bound::Included(value) => (value, closed),
                     Bound::Excluded(value) => (value, open),
@@ -246,10 +252,18 @@ pub(super) fn upsert(table: &Table, batch: &[Entry]) -> Result<Statement, NodeEr
         Some(Metadata {
             column,
             column_type,
-        }) => columns.push((column.clone(), format!("::{column_type}"), "text[]", texts(metadata))),
+        }) => columns.push((
+            column.clone(),
+            format!("::{column_type}"),
+            "text[]",
+            texts(metadata),
+        )),
         None => {
             if let Some(record) = records().find(|record| !record.metadata.is_empty()) {
-                let reason = format!("document {:?} has metadata, and the table no column for it", record.id);
+                let reason = format!(
+                    "document {:?} has metadata, and the table no column for it",
+                    record.id
+                );
                 return Err(NodeError::invalid(reason));
             }
         }
@@ -262,12 +276,22 @@ pub(super) fn upsert(table: &Table, batch: &[Entry]) -> Result<Statement, NodeEr
     {
         let vectors = records().map(|record| record.vector.as_deref().map(written));
         let vectors = Value::Vectors(vectors.collect());
-        columns.push((column.clone(), format!("::{column_type}"), "text[]", vectors));
+        columns.push((
+            column.clone(),
+            format!("::{column_type}"),
+            "text[]",
+            vectors,
+        ));
     }
     if table.digest {
         // The bits count, not the sign.
         let digests = batch.iter().map(|entry| entry.digest.cast_signed());
-        columns.push((quoted(DIGEST), String::new(), "bigint[]", Value::Numbers(digests.collect())));
+        columns.push((
+            quoted(DIGEST),
+            String::new(),
+            "bigint[]",
+            Value::Numbers(digests.collect()),
+        ));
     }
     let (mut names, mut values, mut arrays, mut aliases, mut updates) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -296,7 +320,9 @@ pub(super) fn upsert(table: &Table, batch: &[Entry]) -> Result<Statement, NodeEr
 /// Which ids are there, and their digests.
 pub(super) fn known(table: &Table, ids: Vec<String>) -> Statement {
     let mut statement = Statement::default();
-    let Table { name, id, id_type, .. } = table;
+    let Table {
+        name, id, id_type, ..
+    } = table;
     let ids = statement.take(Value::Texts(ids));
     let digest = quoted(DIGEST);
     statement.text =
@@ -307,7 +333,9 @@ pub(super) fn known(table: &Table, ids: Vec<String>) -> Statement {
 /// Takes documents out.
 pub(super) fn delete(table: &Table, ids: Vec<String>) -> Statement {
     let mut statement = Statement::default();
-    let Table { name, id, id_type, .. } = table;
+    let Table {
+        name, id, id_type, ..
+    } = table;
     let ids = statement.take(Value::Texts(ids));
     statement.text = format!("DELETE FROM {name} WHERE {id} = ANY ({ids}::{id_type}[])");
     statement
@@ -315,8 +343,14 @@ pub(super) fn delete(table: &Table, ids: Vec<String>) -> Statement {
 
 /// Makes a table with its indexes.
 pub(super) fn create(spec: &PgvectorIndex, name: &str, dimensions: Option<usize>) -> String {
-    let [id, text, metadata, vector, words] =
-        [&spec.id, &spec.text, &spec.metadata, &spec.vector, &spec.words].map(|name| quoted(name.expose()));
+    let [id, text, metadata, vector, words] = [
+        &spec.id,
+        &spec.text,
+        &spec.metadata,
+        &spec.vector,
+        &spec.words,
+    ]
+    .map(|name| quoted(name.expose()));
     let language = literal(spec.language.expose());
     let digest = quoted(DIGEST);
     let column = dimensions.map_or(String::new(), |size| format!("{vector} vector({size}), "));

@@ -170,9 +170,8 @@ const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, NULL), atttyp
 /// The size of the vectors of a column that does not say it, by one of them.
 async fn sample(table: &str, vector: &Vector, pool: &Pool) -> Result<usize, NodeError> {
     let column = &vector.column;
-    let one = format!(
-        "SELECT vector_dims({column}) FROM {table} WHERE {column} IS NOT NULL LIMIT 1"
-    );
+    let one =
+        format!("SELECT vector_dims({column}) FROM {table} WHERE {column} IS NOT NULL LIMIT 1");
     let rows = pool.query(&one, &[]).await?;
     let size = rows.first().map(|row| row.get::<_, i32>(0));
     let size = size.and_then(|size| usize::try_from(size).ok());

@@ -253,13 +253,7 @@ impl Qdrant {
         self.query(json!(words), Some(self.spec.words.expose()), limit, filter)
     }
 
-    fn query(
-        &self,
-        query: Json,
-        using: Option<&str>,
-        limit: usize,
-        filter: Option<&Json>,
-    ) -> Json {
+    fn query(&self, query: Json, using: Option<&str>, limit: usize, filter: Option<&Json>) -> Json {
         let mut body = json!({ "query": query, "limit": limit, "with_payload": true });
         if let Some(using) = using {
             body["using"] = using.into();
@@ -324,7 +318,9 @@ impl Qdrant {
             sides.next().unwrap_or_default(),
             sides.next().unwrap_or_default(),
         ];
-        let ranked = sides.each_ref().map(|side| side.iter().map(|document| Arc::clone(&document.id)));
+        let ranked = sides
+            .each_ref()
+            .map(|side| side.iter().map(|document| Arc::clone(&document.id)));
         let mut scores = fuse(ranked);
         let all = sides.into_iter().flatten();
         // Taken out, so that a document of both sides comes once.
@@ -447,9 +443,8 @@ impl Store for Qdrant {
             });
             let held: HashMap<_, _> = held.collect();
             let pairs = documents.iter().zip(&points);
-            let known = pairs.map(|((_, digest), point)| {
-                held.get(point) == Some(&digest.cast_signed())
-            });
+            let known =
+                pairs.map(|((_, digest), point)| held.get(point) == Some(&digest.cast_signed()));
             Ok(known.collect())
         })
     }
@@ -478,7 +473,8 @@ impl Store for Qdrant {
             let name = self.spec.id.expose();
             let (mut ids, mut offset) = (Vec::new(), None);
             loop {
-                let mut body = json!({ "limit": PAGE, "with_payload": [name], "with_vector": false });
+                let mut body =
+                    json!({ "limit": PAGE, "with_payload": [name], "with_vector": false });
                 if let Some(offset) = offset.take() {
                     body["offset"] = offset;
                 }

@@ -55,7 +55,11 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let Some(next) = script.0.lock().unwrap().pop_front() else {
-        return (StatusCode::NOT_FOUND, format!("nothing expects {method} {uri}")).into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            format!("nothing expects {method} {uri}"),
+        )
+            .into_response();
     };
     let body = match body.is_empty() {
         true => Json::Null,
@@ -103,7 +107,12 @@ fn opening() -> [Exchange; 2] {
         "payload_schema": {},
     });
     [
-        expect("GET", "/collections/my%20notes/exists", Json::Null, json!({ "exists": true })),
+        expect(
+            "GET",
+            "/collections/my%20notes/exists",
+            Json::Null,
+            json!({ "exists": true }),
+        ),
         expect("GET", PATH, Json::Null, described),
     ]
 }
@@ -135,7 +144,12 @@ fn wanted(vector: Option<[f32; 3]>, text: Option<&str>, filter: Option<Filter>) 
 #[tokio::test]
 async fn a_collection_is_made_if_there_is_none() {
     let (spec, script) = server([
-        expect("GET", "/collections/my%20notes/exists", Json::Null, json!({ "exists": false })),
+        expect(
+            "GET",
+            "/collections/my%20notes/exists",
+            Json::Null,
+            json!({ "exists": false }),
+        ),
         expect(
             "PUT",
             PATH,
@@ -310,25 +324,45 @@ async fn what_does_not_fit_is_named() {
         let params = json!({ "vectors": vectors });
         let described = json!({ "config": { "params": params } });
         [
-            expect("GET", "/collections/my%20notes/exists", Json::Null, json!({ "exists": true })),
+            expect(
+                "GET",
+                "/collections/my%20notes/exists",
+                Json::Null,
+                json!({ "exists": true }),
+            ),
             expect("GET", PATH, Json::Null, described),
         ]
     };
     let other = json!({ "image": { "size": 512, "distance": "Dot" } });
     let (spec, _) = server(describe(other)).await;
     let error = Qdrant::open(&spec).await.err().unwrap().to_string();
-    assert!(error.contains("no vector `vector`; it has image"), "{error}");
+    assert!(
+        error.contains("no vector `vector`; it has image"),
+        "{error}"
+    );
 
     // A collection of somebody else, with one vector that has no name: neighbours only.
     let one = json!({ "size": 3, "distance": "Euclid" });
     let query = json!({ "query": [1.0, 0.0, 0.0], "limit": 2, "with_payload": true });
     let points = json!({ "points": [found("far", 2.0), found("near", 0.5)] });
-    let asked = expect("POST", "/collections/my%20notes/points/query", query, points);
+    let asked = expect(
+        "POST",
+        "/collections/my%20notes/points/query",
+        query,
+        points,
+    );
     let (spec, script) = server(describe(one).into_iter().chain([asked])).await;
     let store = Qdrant::open(&spec).await.unwrap().unwrap();
     let words = store.facts().check(&wanted(None, Some("x"), None));
-    assert!(words.unwrap_err().to_string().contains("no sparse vector `words`"));
-    let found = store.search(wanted(Some([1.0, 0.0, 0.0]), None, None)).await;
+    assert!(
+        words
+            .unwrap_err()
+            .to_string()
+            .contains("no sparse vector `words`")
+    );
+    let found = store
+        .search(wanted(Some([1.0, 0.0, 0.0]), None, None))
+        .await;
     let found = found.unwrap();
     assert_eq!((&*found[0].id, found[0].score), ("near", -0.5));
     assert!(script.is_done());
@@ -346,11 +380,21 @@ async fn its_errors_are_those_of_any_service() {
             Json::Null,
         )
     };
-    for (status, invalid, unavailable) in [(400, true, false), (503, false, true), (500, false, false)] {
+    for (status, invalid, unavailable) in
+        [(400, true, false), (503, false, true), (500, false, false)]
+    {
         let (store, _) = opened(vec![failing(status)]).await;
         let error = store.count().await.unwrap_err();
-        assert_eq!(matches!(error, NodeError::Invalid { .. }), invalid, "{error}");
-        assert_eq!(matches!(error, NodeError::Unavailable { .. }), unavailable, "{error}");
+        assert_eq!(
+            matches!(error, NodeError::Invalid { .. }),
+            invalid,
+            "{error}"
+        );
+        assert_eq!(
+            matches!(error, NodeError::Unavailable { .. }),
+            unavailable,
+            "{error}"
+        );
         assert!(error.to_string().contains("Wrong input: no"), "{error}");
     }
 }
