@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tempfile::TempDir;
 use tests::{
     Engine, repository, run_command,
     stores::{milvus, postgres},
 };
+use tokio::time::Instant;
 
 /// A copy of an example whose server is elsewhere.
 fn example(name: &str, written: &str, url: &str) -> (TempDir, PathBuf) {

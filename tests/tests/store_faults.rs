@@ -11,9 +11,11 @@ use nodes::{
 use schema::{IndexBackend, Source, Sources};
 use std::{sync::Arc, time::Duration};
 use tests::{
+    Engine,
     faulty::Fault,
     proxy::Proxy,
     stores::{Running, milvus_lite, postgres},
+    write_graph,
 };
 use tokio::time::{Instant, sleep};
 
@@ -82,8 +84,7 @@ fn class(error: &NodeError) -> &'static str {
 
 /// Puts the store through every trouble. `declared` is what it is declared with, behind an address.
 async fn survives(server: &Running, declared: impl Fn(&str) -> String) {
-    let port = server.url.rsplit(':').next().unwrap();
-    let port = port.split('/').next().unwrap().parse().unwrap();
+    let port = port_of(&server.url);
     let proxy = Proxy::before(port).await;
     let url = server
         .url
@@ -147,4 +148,70 @@ async fn milvus_lite_in_trouble() {
         format!("milvus \"{url}\" collection=\"docs\"")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_opens_a_fallback_answers_and_a_repaired_store_is_used_again() {
+    let server = postgres();
+    let port = port_of(&server.url);
+    let proxy = Proxy::before(port).await;
+    let behind = proxy.address.port();
+    let url = server
+        .url
+        .replace(&format!(":{port}"), &format!(":{behind}"));
+    let declared = format!("pgvector \"{url}\" table=\"docs\"");
+    filled(&declared).await;
+    let (_folder, path) = write_graph(&format!(
+        r#"
+        index docs {{ {declared}; dimensions 3 }}
+        graph find route="/find" {{
+            input {{ vector type=vector }}
+            search hits {{
+                index docs
+                vector "{{{{ input.vector }}}}"
+                timeout "700ms"
+                breaker errors=0.5 window="60s" min-requests=3 open="200ms"
+                fallback "{{{{ [] }}}}"
+            }}
+            output {{ found "{{{{ hits | length }}}}" }}
+        }}"#
+    ));
+    let engine = Engine::start(&path);
+    let ask = async || {
+        let vector = serde_json::json!({ "vector": [1, 0, 0] });
+        let answer = engine.post("/find", vector).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["found"].as_u64().unwrap()
+    };
+    assert_eq!(ask().await, 1);
+    for fault in [Fault::Refused, Fault::Silent] {
+        proxy.set(fault);
+        let end = Instant::now() + Duration::from_secs(120);
+        let before = refused(&engine).await;
+        while refused(&engine).await == before {
+            assert_eq!(ask().await, 0, "{fault:?}");
+            assert!(Instant::now() < end, "{fault:?}: its breaker never opened");
+        }
+        proxy.set(Fault::None);
+        while ask().await != 1 {
+            assert!(Instant::now() < end, "{fault:?}: it never came back");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// How often the breaker has refused an item.
+async fn refused(engine: &Engine) -> u64 {
+    let metrics = engine.client().get(engine.admin("/metrics"));
+    let text = engine.send(metrics).await.text;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("engine_shed_total") && line.contains("reason=\"breaker\""));
+    let count = line.and_then(|line| line.rsplit(' ').next());
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+fn port_of(url: &str) -> u16 {
+    let port = url.rsplit(':').next().unwrap();
+    port.split('/').next().unwrap().parse().unwrap()
 }
