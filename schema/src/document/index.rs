@@ -225,8 +225,8 @@ fn http_address(url: &Spanned<Text>, example: &str, f: &mut Fields) {
 }
 
 fn no_address(url: &Spanned<Text>, what: &str, example: &str, f: &mut Fields) {
-    // What could not be read was reported already.
-    if url.expose().is_empty() {
+    // What could not be read was reported already, and of a secret nothing can be said.
+    if url.expose().is_empty() || url.is_secret() {
         return;
     }
     f.report(|| {

@@ -378,3 +378,81 @@ fn written(vector: &[f32]) -> String {
     let numbers: Vec<_> = vector.iter().map(f32::to_string).collect();
     format!("[{}]", numbers.join(","))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn table() -> Table {
+        Table {
+            name: "\"docs\"".into(),
+            id: "\"id\"".into(),
+            id_type: "text".into(),
+            text: "\"text\"".into(),
+            metadata: Some(Metadata {
+                column: "\"metadata\"".into(),
+                column_type: "jsonb".into(),
+            }),
+            vector: Some(Vector {
+                column: "\"embedding\"".into(),
+                column_type: "vector".into(),
+                dimensions: 2,
+            }),
+            words: "\"words\"".into(),
+            language: "E'english'".into(),
+            digest: true,
+        }
+    }
+
+    fn filter(json: &str) -> Filter {
+        match crate::Value::from_json(json.as_bytes()).unwrap() {
+            crate::Value::Map(map) => Filter::from_map(&map).unwrap(),
+            other => panic!("{other:?} is a map"),
+        }
+    }
+
+    #[test]
+    fn what_a_request_brings_is_a_value_and_never_text() {
+        let evil = "evil'; DROP TABLE docs; --";
+        let filters = [
+            format!(r#"{{"{evil}": "{evil}"}}"#),
+            format!(r#"{{"{evil}": {{"gte": "{evil}"}}}}"#),
+            format!(
+                r#"{{"{evil}": [{}]}}"#,
+                vec![format!("\"{evil}\""); 40].join(",")
+            ),
+        ];
+        for json in filters {
+            let wanted = Wanted {
+                vector: Some(Arc::from([1.0, 0.0])),
+                text: Some(evil.into()),
+                top_k: 3,
+                filter: Some(filter(&json)),
+            };
+            let statement = search(&table(), &wanted).unwrap();
+            assert!(!statement.text.contains("evil"), "{}", statement.text);
+            let highest = format!("${}", statement.values.len());
+            assert!(statement.text.contains(&highest), "{}", statement.text);
+        }
+    }
+
+    #[test]
+    fn a_value_is_looked_for_in_the_forms_that_an_index_serves() {
+        let mut statement = Statement::default();
+        let conditions = conditions(&table(), &filter(r#"{"year": 2020}"#), &mut statement);
+        assert_eq!(
+            conditions.unwrap(),
+            " AND (\"metadata\" @> $1::jsonb OR \"metadata\" @> $2::jsonb)"
+        );
+        let text = |text: &str| Value::Text(text.to_owned());
+        let forms = [text(r#"{"year":2020}"#), text(r#"{"year":[2020]}"#)];
+        assert_eq!(statement.values, forms);
+    }
+
+    #[test]
+    fn names_of_the_file_are_quoted() {
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("it's\\"), "E'it''s\\\\'");
+    }
+}
