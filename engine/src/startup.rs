@@ -8,14 +8,23 @@ use crate::{
 use graphs::Program;
 use nodes::{
     NodeError, StandardCatalog,
-    index::Build,
     source::{Fetcher, Settings},
+    store::Build,
 };
 use std::{path::Path, sync::Arc};
 
 /// Why a program does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
+    /// It cannot be told whether an index is there.
+    #[error("failed to look for index `{index}`")]
+    Look {
+        /// Its name.
+        index: String,
+        /// Why.
+        #[source]
+        source: NodeError,
+    },
     /// An index could not be built.
     #[error("failed to build index `{index}`")]
     Index {
@@ -41,9 +50,14 @@ pub fn fetcher(base_dir: &Path, offline: bool, bars: &Bars) -> Arc<Fetcher> {
 /// Builds the indexes that are declared with their documents and are not there yet.
 ///
 /// # Errors
-/// The first index that cannot be built.
+/// The first index that cannot be built, or looked for.
 pub async fn build_indexes(catalog: &StandardCatalog, bars: &Bars) -> Result<(), StartupError> {
-    for index in catalog.missing_indexes() {
+    let missing = catalog.missing_indexes().await;
+    let missing = missing.map_err(|(index, source)| StartupError::Look {
+        index: index.to_string(),
+        source,
+    })?;
+    for index in missing {
         let failed = |source| StartupError::Index {
             index: index.to_string(),
             source,

@@ -1,80 +1,47 @@
-//! `search`: query to documents of an embedded index.
+//! `search`: query to documents of an index, wherever that is kept.
 
 use crate::{
-    Input, Node, NodeError, Running, Value,
-    index::{Filter, Index, MOST_RESULTS, Query},
+    Filter, Input, Node, NodeError, Running, Value,
+    index::MOST_RESULTS,
+    store::{Store, Wanted},
 };
 use futures::future::{BoxFuture, join_all};
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
 
 /// How many documents a search returns where nobody says.
 const DEFAULT_TOP_K: usize = 10;
 
-/// A node that searches an embedded index.
-///
-/// Searches compute on tokio's blocking threads, as many at once as they were given processors, and
-/// see what other processes commit to the index shortly after.
+/// How long a search may take where neither the node nor the request says.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A node that searches a store.
 pub struct Search {
-    index: Index,
-    computing: Arc<Semaphore>,
-    refreshing: Arc<AtomicBool>,
+    store: Arc<dyn Store>,
 }
 
 impl Search {
-    /// A node over an index that is open, with so many processors.
-    pub fn new(index: Index, cpus: NonZeroUsize) -> Self {
-        Self {
-            index,
-            computing: Arc::new(Semaphore::new(cpus.get())),
-            refreshing: Arc::new(AtomicBool::new(false)),
-        }
+    /// A node over a store that is open.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
     }
 
     async fn answer(&self, item: Input) -> Result<Value, NodeError> {
-        let wanted = Wanted::read(&item)?;
-        let computing = self.computing.clone().acquire_owned().await;
-        let index = self.index.clone();
-        let search = spawn_blocking(move || {
-            // Kept by the work, not by who waits for it: a caller that leaves must not let more in.
-            let _computing = computing;
-            index.search(&wanted.query())
-        });
-        let found = search
-            .await
-            .map_err(|error| NodeError::because("a search ended early", error))?;
-        Ok(Value::list(found?.into_iter().map(Value::Document)))
-    }
-
-    /// Looks once whether another process committed; if so, the new state is read beside the
-    /// searches, which see the old one until it is there.
-    fn look_for_changes(&self) {
-        if !self.index.is_stale() || self.refreshing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (index, refreshing) = (self.index.clone(), self.refreshing.clone());
-        spawn_blocking(move || {
-            if let Err(error) = index.refresh() {
-                let index = index.path().display();
-                tracing::warn!(%index, %error, "failed to read the new state of an index");
-            }
-            refreshing.store(false, Ordering::Release);
-        });
+        let wanted = read(&item)?;
+        self.store.facts().check(&wanted)?;
+        let begun = Instant::now();
+        let deadline = item.context.deadline.unwrap_or(begun + LONGEST);
+        let found = timeout_at(deadline, self.store.search(wanted)).await;
+        let found = found.unwrap_or(Err(NodeError::Timeout {
+            after: deadline - begun,
+        }))?;
+        Ok(Value::list(found.into_iter().map(Value::Document)))
     }
 }
 
 impl Node for Search {
     fn run(&self, batch: Vec<Input>) -> BoxFuture<'_, Vec<Result<Value, NodeError>>> {
-        Box::pin(async move {
-            self.look_for_changes();
-            join_all(batch.into_iter().map(|item| self.answer(item))).await
-        })
+        Box::pin(join_all(batch.into_iter().map(|item| self.answer(item))))
     }
 
     fn running(&self) -> Running {
@@ -83,37 +50,13 @@ impl Node for Search {
 }
 
 /// What an item asks for.
-struct Wanted {
-    vector: Option<Arc<[f32]>>,
-    text: Option<Arc<str>>,
-    top_k: usize,
-    filter: Option<Filter>,
-}
-
-impl Wanted {
-    fn read(item: &Input) -> Result<Self, NodeError> {
-        let wanted = Self {
-            vector: vector(item.arguments.get("vector"))?,
-            text: text(item.arguments.get("text"))?,
-            top_k: top_k(item.arguments.get("top-k"))?,
-            filter: filter(item.arguments.get("filter"))?,
-        };
-        if wanted.vector.is_none() && wanted.text.is_none() {
-            return Err(NodeError::invalid(
-                "the search has neither a vector nor a text",
-            ));
-        }
-        Ok(wanted)
-    }
-
-    fn query(&self) -> Query<'_> {
-        Query {
-            vector: self.vector.as_deref(),
-            text: self.text.as_deref(),
-            top_k: self.top_k,
-            filter: self.filter.as_ref(),
-        }
-    }
+fn read(item: &Input) -> Result<Wanted, NodeError> {
+    Ok(Wanted {
+        vector: vector(item.arguments.get("vector"))?,
+        text: text(item.arguments.get("text"))?,
+        top_k: top_k(item.arguments.get("top-k"))?,
+        filter: filter(item.arguments.get("filter"))?,
+    })
 }
 
 fn vector(value: &Value) -> Result<Option<Arc<[f32]>>, NodeError> {
@@ -159,7 +102,10 @@ fn top_k(value: &Value) -> Result<usize, NodeError> {
 fn filter(value: &Value) -> Result<Option<Filter>, NodeError> {
     match value {
         Value::None => Ok(None),
-        Value::Map(map) => Filter::from_map(map).map(Some),
+        Value::Map(map) => {
+            let filter = Filter::from_map(map)?;
+            Ok((!filter.is_empty()).then_some(filter))
+        }
         other => Err(wrong("filter", "a map", other)),
     }
 }

@@ -27,8 +27,8 @@ pub use argument::{Argument, Literal, Template};
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use document::{
     AdapterDecl, AdapterSet, BlueGreen, Canary, CanaryStep, Corpus, Document, GraphDecl,
-    IndexBackend, IndexDecl, InputField, ModelDecl, ModelSource, OutputField, Rollout, Server,
-    Shadow,
+    IndexBackend, IndexDecl, InputField, MilvusIndex, ModelDecl, ModelSource, OutputField,
+    PgvectorIndex, QdrantIndex, Rollout, Server, Shadow,
 };
 pub use format::format;
 pub use kind::{Kind, Port, Work};

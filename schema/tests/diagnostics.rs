@@ -490,6 +490,9 @@ fn addresses_devices_and_sources() {
             missing-option: qdrant has no `collection`
                 "qdrant" 
                 help: add `collection`: the collection's name
+            unknown-value: "u" is not an address of a server
+                "\"u\"" 
+                help: write one such as "http://localhost:6333"
         "#]],
     );
 }

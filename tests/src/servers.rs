@@ -93,6 +93,11 @@ impl Server {
         }
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("a child can be asked").is_some()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.0.id()

@@ -129,16 +129,15 @@ fn a_public_address_without_a_key_is_refused() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_not_ignored() {
     let (_folder, path) = write_graph(
-        "index far { qdrant \"http://127.0.0.1:1\" collection=\"c\"; dimensions 2 }\n\
-         graph g {\n    input { query type=string }\n\
-         \n    search hits { index far; text \"{{ input.query }}\" }\n    output { a \"{{ hits }}\" }\n}\n",
+        "graph g {\n    http a { url \"http://127.0.0.1:1\"; resources gpu=1; replicas min=0 }\n    \
+         output { a \"{{ a }}\" }\n}\n",
     );
     for command in ["run", "bench"] {
         let output = run_command(&[command, path.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{command}");
         let shown = String::from_utf8(output.stderr).unwrap();
         assert!(
-            shown.contains("not-built-yet") && shown.contains("qdrant"),
+            shown.contains("not-built-yet") && shown.contains("resources gpu"),
             "{command}: {shown}"
         );
     }

@@ -3,7 +3,7 @@
 use super::{Failure, chain, run, terminal};
 use engine::{facts, progress::Bars, startup};
 use graphs::Program;
-use nodes::{StandardCatalog, index::Build};
+use nodes::{StandardCatalog, store::Build};
 use std::path::PathBuf;
 
 /// Put documents into an index, or take them out.

@@ -2,7 +2,7 @@
 //! yet, and nothing to serve. It is refused at the start: nothing is accepted and ignored.
 
 use graphs::{GraphNode, Program};
-use schema::{Diagnostic, IndexBackend, IndexDecl, PoolSpec, SourceId, Span, codes};
+use schema::{Diagnostic, PoolSpec, SourceId, Span, codes};
 
 /// One diagnostic for every option of the program whose behaviour is not built yet, or one that says
 /// that there is no graph.
@@ -11,19 +11,7 @@ pub fn unbuilt(program: &Program) -> Vec<Diagnostic> {
         return vec![no_graph()];
     }
     let nodes = program.graphs().iter().flat_map(|graph| graph.nodes());
-    let mut found: Vec<_> = nodes.flat_map(|(_, node)| of_node(node)).collect();
-    found.extend(program.indexes().iter().filter_map(of_index));
-    found
-}
-
-fn of_index(index: &IndexDecl) -> Option<Diagnostic> {
-    let (backend, place) = match &index.backend {
-        IndexBackend::Embedded { .. } => return None,
-        IndexBackend::Qdrant { url, .. } => ("qdrant", url.span),
-        IndexBackend::Milvus { url, .. } => ("milvus", url.span),
-        IndexBackend::Pgvector { url, .. } => ("pgvector", url.span),
-    };
-    Some(refused(backend, place))
+    nodes.flat_map(|(_, node)| of_node(node)).collect()
 }
 
 fn of_node(node: &GraphNode) -> Vec<Diagnostic> {

@@ -126,11 +126,17 @@ impl Failure {
     }
 }
 
-/// What a service says in the body of an error: the message of OpenAI's, Cohere's, TEI's and
-/// FastAPI's shapes, or the text itself.
+/// What a service says in the body of an error: the message of OpenAI's, Cohere's, TEI's,
+/// FastAPI's and Qdrant's shapes, or the text itself.
 fn words(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let places = ["/error/message", "/message", "/error", "/detail"];
+    let places = [
+        "/error/message",
+        "/message",
+        "/error",
+        "/detail",
+        "/status/error",
+    ];
     let found = places
         .iter()
         .find_map(|place| json.pointer(place)?.as_str());

@@ -44,6 +44,7 @@ use std::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
+pub(crate) use wire::escaped;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     sites: Vec<Site>,
     model: Option<String>,
     key: Option<Text>,
+    /// The header that the key is sent in as it is; `authorization: Bearer` if none.
+    key_header: Option<&'static str>,
     probe: &'static str,
     placement: Placement,
     client: reqwest::Client,
@@ -82,6 +85,8 @@ pub(crate) struct Services<'a> {
     /// The model's name there.
     pub(crate) model: Option<&'a Text>,
     pub(crate) key: Option<&'a Text>,
+    /// The header that the key is sent in as it is; `authorization: Bearer` if none.
+    pub(crate) key_header: Option<&'static str>,
     /// Where calls go that name an adapter.
     pub(crate) placement: Placement,
 }
@@ -99,6 +104,7 @@ impl<'a> Services<'a> {
             probe,
             model: spec.model.as_ref(),
             key: spec.api_key.as_ref(),
+            key_header: None,
             placement: spec.placement,
         }
     }
@@ -108,7 +114,7 @@ impl Endpoints {
     /// The endpoints as declared; nothing is connected yet.
     ///
     /// # Errors
-    /// An address that is none.
+    /// An address that is none, or a key that cannot be sent.
     pub(crate) fn new(services: &Services<'_>) -> Result<Self, NodeError> {
         let client = crate::http_client()
             .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
@@ -134,6 +140,7 @@ impl Endpoints {
             sites,
             model: services.model.map(|model| model.expose().to_owned()),
             key: services.key.cloned(),
+            key_header: services.key_header,
             probe: services.probe,
             placement: services.placement,
             client,

@@ -24,13 +24,15 @@ impl Target {
             Way::Grpc(_) => path.to_owned(),
         };
         let request = self.shared.client.request(method, url);
-        let key = self.shared.key.as_ref();
-        let key =
-            key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose())).ok());
-        match key {
+        let header = self.shared.key_header;
+        let key = self.shared.key.as_ref().map(|key| match header {
+            Some(_) => key.expose().to_owned(),
+            None => format!("Bearer {}", key.expose()),
+        });
+        match key.and_then(|key| HeaderValue::try_from(key).ok()) {
             Some(mut key) => {
                 key.set_sensitive(true);
-                request.header(AUTHORIZATION, key)
+                request.header(header.unwrap_or(AUTHORIZATION.as_str()), key)
             }
             None => request,
         }
@@ -98,6 +100,21 @@ impl Target {
         let mut answer = self.send(request, named).await?;
         let body = self.whole(&mut answer).await?.freeze();
         Ok((std::mem::take(answer.headers_mut()), body))
+    }
+
+    /// Puts JSON and reads JSON.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
+        let request = self
+            .request(Method::PUT, path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        let mut answer = self.send(request, None).await?;
+        let body = self.whole(&mut answer).await?;
+        self.parse(&body)
     }
 
     /// Posts JSON and reads JSON.
@@ -184,5 +201,27 @@ impl EventReader {
                 }
             }
         }
+    }
+}
+
+/// A name as a segment of a path.
+pub(crate) fn escaped(name: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_within_their_segment() {
+        assert_eq!(escaped("a-b_1.0"), "a-b_1.0");
+        assert_eq!(escaped("../x y"), "..%2Fx%20y");
     }
 }

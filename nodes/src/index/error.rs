@@ -56,9 +56,6 @@ pub enum IndexError {
         /// Why it failed.
         source: tantivy::TantivyError,
     },
-    /// The texts of a build could not be embedded.
-    #[error("failed to embed: {0}")]
-    Embed(#[source] NodeError),
 }
 
 impl IndexError {
@@ -93,8 +90,7 @@ impl From<IndexError> for NodeError {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::Invalid { reason } => NodeError::invalid(reason),
-            IndexError::Embed(error) => error,
-            error => NodeError::because("failed to search the index", error),
+            error => NodeError::because("the index cannot be used", error),
         }
     }
 }

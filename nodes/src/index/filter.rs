@@ -1,11 +1,14 @@
-//! Conditions on the metadata of documents.
+//! The conditions of a filter as a query of the text index.
 //!
 //! Each value that a document can be filtered by is one term of the text index: the field's name,
 //! a letter for the type, and bytes that sort as the values do. A condition is then a set of terms
 //! or a range of terms, exactly, for numbers of both kinds as well.
 
 use super::text::Fields;
-use crate::{Map, NodeError, Value};
+use crate::{
+    Filter, Map, Value,
+    filter::{Condition, Scalar, Test},
+};
 use sha2::{Digest, Sha256};
 use std::ops::Bound;
 use tantivy::{
@@ -18,57 +21,58 @@ use tantivy::{
 /// that agree up to here are out of order.
 const LONG: usize = 1024;
 
-/// Which documents a search looks at: those that satisfy every condition.
-///
-/// A field that holds a list satisfies a condition when one of its elements does. Values of
-/// different types are never equal, but a whole number and a number of the same size are. Maps
-/// inside metadata are stored, not filtered by.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Filter {
-    conditions: Vec<Condition>,
+/// The documents that satisfy every condition.
+pub(super) fn query(filter: &Filter, fields: &Fields) -> Box<dyn Query> {
+    let conditions = filter.conditions().iter();
+    let queries = conditions.map(|condition| of_condition(condition, fields));
+    Box::new(BooleanQuery::intersection(queries.collect()))
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Condition {
-    AnyOf(Vec<Vec<u8>>),
-    Within(Bound<Vec<u8>>, Bound<Vec<u8>>),
-}
-
-impl Filter {
-    /// Reads a filter as requests write it: a map from a field to its value, to a list of values of
-    /// which one must be there, or to a range `{gte, gt, lte, lt}`.
-    ///
-    /// # Errors
-    /// [`NodeError::Invalid`]: an operator that does not exist, a range over several types, a value
-    /// that nothing can be equal to. A field without a value is refused as well: a filter that was
-    /// meant must not fall away because its value is missing.
-    pub fn from_map(map: &Map) -> Result<Self, NodeError> {
-        let conditions = map.iter().map(|(name, wanted)| match name.contains('\0') {
-            true => Err(NodeError::invalid("a name in the filter contains NUL")),
-            false => condition(name, wanted),
-        });
-        Ok(Self {
-            conditions: conditions.collect::<Result<_, _>>()?,
-        })
-    }
-
-    pub(super) fn query(&self, fields: &Fields) -> Box<dyn Query> {
-        let term = |bytes: &Vec<u8>| Term::from_field_bytes(fields.facts, bytes);
-        let queries = self.conditions.iter().map(|condition| match condition {
-            Condition::AnyOf(facts) => match &facts[..] {
-                [fact] => Box::new(TermQuery::new(term(fact), IndexRecordOption::Basic)),
-                facts => Box::new(TermSetQuery::new(facts.iter().map(term))) as Box<dyn Query>,
-            },
-            Condition::Within(low, high) => Box::new(FastFieldRangeQuery::new(
-                low.as_ref().map(term),
-                high.as_ref().map(term),
+fn of_condition(condition: &Condition, fields: &Fields) -> Box<dyn Query> {
+    let name = &*condition.field;
+    let term = |bytes: &[u8]| Term::from_field_bytes(fields.facts, bytes);
+    match &condition.test {
+        Test::AnyOf(values) => match &values[..] {
+            [value] => Box::new(TermQuery::new(
+                term(&fact(name, value)),
+                IndexRecordOption::Basic,
             )),
-        });
-        Box::new(BooleanQuery::intersection(queries.collect()))
+            values => Box::new(TermSetQuery::new(
+                values.iter().map(|value| term(&fact(name, value))),
+            )),
+        },
+        Test::Within(low, high) => {
+            let (low, high) = bounds(name, low, high);
+            Box::new(FastFieldRangeQuery::new(
+                low.as_ref().map(|low| term(low)),
+                high.as_ref().map(|high| term(high)),
+            ))
+        }
     }
+}
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.conditions.is_empty()
+/// A range as terms. An open side ends where the values of this field and type end.
+fn bounds(
+    name: &str,
+    low: &Bound<Scalar>,
+    high: &Bound<Scalar>,
+) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let prefix = |side: &Bound<Vec<u8>>| match side {
+        Bound::Included(fact) | Bound::Excluded(fact) => fact[..name.len() + 2].to_vec(),
+        Bound::Unbounded => Vec::new(),
+    };
+    let low = low.as_ref().map(|value| fact(name, value));
+    let high = high.as_ref().map(|value| fact(name, value));
+    match (low, high) {
+        (Bound::Unbounded, high) => (Bound::Included(prefix(&high)), high),
+        (low, Bound::Unbounded) => {
+            let mut end = prefix(&low);
+            if let Some(letter) = end.last_mut() {
+                *letter += 1;
+            }
+            (low, Bound::Excluded(end))
+        }
+        both => both,
     }
 }
 
@@ -79,89 +83,26 @@ pub(super) fn facts(metadata: &Map) -> Vec<Vec<u8>> {
             Value::List(values) => &values[..],
             value => std::slice::from_ref(value),
         };
-        values.iter().filter_map(|value| fact(name, value))
+        let scalars = values.iter().filter_map(Scalar::of);
+        scalars.map(|value| fact(name, &value))
     });
     values.collect()
 }
 
-fn condition(name: &str, wanted: &Value) -> Result<Condition, NodeError> {
-    let one = |value: &Value| {
-        fact(name, value).ok_or_else(|| {
-            let what = value.type_name();
-            NodeError::invalid(format!("the filter on {name:?} compares with {what}"))
-        })
-    };
-    match wanted {
-        Value::List(values) => Ok(Condition::AnyOf(
-            values.iter().map(one).collect::<Result<_, _>>()?,
-        )),
-        Value::Map(range) => range_condition(name, range, one),
-        value => Ok(Condition::AnyOf(vec![one(value)?])),
-    }
-}
-
-fn range_condition(
-    name: &str,
-    range: &Map,
-    one: impl Fn(&Value) -> Result<Vec<u8>, NodeError>,
-) -> Result<Condition, NodeError> {
-    let invalid = |reason: &str| NodeError::invalid(format!("the filter on {name:?} {reason}"));
-    let (mut low, mut high) = (Bound::Unbounded, Bound::Unbounded);
-    let mut prefix: Option<Vec<u8>> = None;
-    for (operator, value) in range {
-        let fact = one(value)?;
-        let own = fact[..name.len() + 2].to_vec();
-        if prefix
-            .replace(own.clone())
-            .is_some_and(|other| other != own)
-        {
-            return Err(invalid("compares with values of different types"));
-        }
-        let (side, bound) = match &**operator {
-            "gte" => (&mut low, Bound::Included(fact)),
-            "gt" => (&mut low, Bound::Excluded(fact)),
-            "lte" => (&mut high, Bound::Included(fact)),
-            "lt" => (&mut high, Bound::Excluded(fact)),
-            unknown => {
-                let known = "gte, gt, lte and lt";
-                return Err(invalid(&format!(
-                    "has no operator {unknown:?}; there are {known}"
-                )));
-            }
-        };
-        if *side != Bound::Unbounded {
-            return Err(invalid("bounds the same side twice"));
-        }
-        *side = bound;
-    }
-    let mut prefix = prefix.ok_or_else(|| invalid("is a range without bounds"))?;
-    // An open side ends where the values of this field and type end.
-    if low == Bound::Unbounded {
-        low = Bound::Included(prefix.clone());
-    }
-    if high == Bound::Unbounded {
-        if let Some(letter) = prefix.last_mut() {
-            *letter += 1;
-        }
-        high = Bound::Excluded(prefix);
-    }
-    Ok(Condition::Within(low, high))
-}
-
-/// One value of one field as a term; none for values that cannot be compared.
-fn fact(name: &str, value: &Value) -> Option<Vec<u8>> {
+/// One value of one field as a term.
+fn fact(name: &str, value: &Scalar) -> Vec<u8> {
     let mut term = Vec::with_capacity(name.len() + 16);
     term.extend_from_slice(name.as_bytes());
     term.push(0);
     match value {
-        Value::Boolean(value) => term.extend([b'b', u8::from(*value)]),
-        Value::Integer(value) => {
+        Scalar::Boolean(value) => term.extend([b'b', u8::from(*value)]),
+        Scalar::Integer(value) => {
             let nearest = *value as f64;
             let rest = i128::from(*value) - nearest as i128;
             push_number(&mut term, nearest, rest as i32);
         }
-        Value::Number(value) if value.is_finite() => push_number(&mut term, *value, 0),
-        Value::Text(text) => {
+        Scalar::Number(value) => push_number(&mut term, *value, 0),
+        Scalar::Text(text) => {
             term.push(b't');
             let bytes = text.as_bytes();
             term.extend_from_slice(&bytes[..bytes.len().min(LONG)]);
@@ -169,9 +110,8 @@ fn fact(name: &str, value: &Value) -> Option<Vec<u8>> {
                 term.extend_from_slice(&Sha256::digest(bytes));
             }
         }
-        _ => return None,
     }
-    Some(term)
+    term
 }
 
 /// A number as bytes that sort as numbers do: the nearest float, then how much more the number is,
@@ -189,50 +129,6 @@ fn push_number(term: &mut Vec<u8>, nearest: f64, rest: i32) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn map(entries: &[(&str, Value)]) -> Map {
-        let entries = entries.iter();
-        entries
-            .map(|(name, value)| ((*name).into(), value.clone()))
-            .collect()
-    }
-
-    fn message(map: &Map) -> String {
-        Filter::from_map(map).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let range = |entries: &[(&str, Value)]| Value::Map(map(entries).into());
-        let near = range(&[("near", Value::Integer(1))]);
-        assert_eq!(
-            message(&map(&[("year", near)])),
-            r#"the filter on "year" has no operator "near"; there are gte, gt, lte and lt"#
-        );
-        assert_eq!(
-            message(&map(&[("tenant", Value::None)])),
-            r#"the filter on "tenant" compares with none"#
-        );
-        let mixed = range(&[("gte", Value::Integer(1)), ("lt", Value::text("b"))]);
-        assert_eq!(
-            message(&map(&[("year", mixed)])),
-            r#"the filter on "year" compares with values of different types"#
-        );
-        assert_eq!(
-            message(&map(&[("year", range(&[]))])),
-            r#"the filter on "year" is a range without bounds"#
-        );
-        let twice = range(&[("gte", Value::Integer(1)), ("gt", Value::Integer(2))]);
-        assert_eq!(
-            message(&map(&[("year", twice)])),
-            r#"the filter on "year" bounds the same side twice"#
-        );
-        let nan = Value::Number(f64::NAN);
-        assert_eq!(
-            message(&map(&[("year", nan)])),
-            r#"the filter on "year" compares with number"#
-        );
-    }
 
     fn any_number() -> impl Strategy<Value = Value> {
         prop_oneof![
@@ -267,7 +163,8 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_sort_as_their_terms(one in any_number(), other in any_number()) {
-            let terms = fact("f", &one).unwrap().cmp(&fact("f", &other).unwrap());
+            let fact = |value: &Value| fact("f", &Scalar::of(value).unwrap());
+            let terms = fact(&one).cmp(&fact(&other));
             prop_assert_eq!(terms, order(&one, &other), "{:?} {:?}", one, other);
         }
     }

@@ -3,11 +3,17 @@
 use std::{collections::HashMap, hash::Hash};
 
 /// The constant of reciprocal rank fusion, as its authors chose it.
-const K: f64 = 60.0;
+pub(crate) const K: f64 = 60.0;
+
+/// How deep each side of a hybrid search looks, for `top_k` wanted: a document that is far down on
+/// one side may come first when it is well placed on the other.
+pub(crate) fn depth(top_k: usize) -> usize {
+    (4 * top_k).max(100)
+}
 
 /// Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): each key scores the sum of
 /// 1 / (60 + rank) over the rankings that hold it, ranks counted from one. Scores are not ordered.
-pub(super) fn fuse<T: Eq + Hash>(rankings: [impl IntoIterator<Item = T>; 2]) -> HashMap<T, f64> {
+pub(crate) fn fuse<T: Eq + Hash>(rankings: [impl IntoIterator<Item = T>; 2]) -> HashMap<T, f64> {
     let mut scores = HashMap::new();
     for ranking in rankings {
         for (place, key) in ranking.into_iter().enumerate() {

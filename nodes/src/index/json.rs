@@ -8,12 +8,12 @@ use std::sync::Arc;
 const DEEPEST: usize = 16;
 
 /// Metadata as JSON text; the reason if it holds what JSON cannot.
-pub(super) fn write_map(map: &Map) -> Result<String, String> {
+pub(crate) fn write_map(map: &Map) -> Result<String, String> {
     map_to_json(map, 0).map(|json| json.to_string())
 }
 
 /// Metadata from JSON text; none if it is not a JSON object.
-pub(super) fn read_map(text: &str) -> Option<Map> {
+pub(crate) fn read_map(text: &str) -> Option<Map> {
     match serde_json::from_str(text).ok()? {
         Json::Object(fields) => Some(map_from_json(fields)),
         _ => None,
@@ -21,7 +21,7 @@ pub(super) fn read_map(text: &str) -> Option<Map> {
 }
 
 /// A JSON object's fields as a map.
-pub(super) fn map_from_json(fields: serde_json::Map<String, Json>) -> Map {
+pub(crate) fn map_from_json(fields: serde_json::Map<String, Json>) -> Map {
     let fields = fields.into_iter();
     fields
         .map(|(name, value)| (name.into(), from_json(value)))

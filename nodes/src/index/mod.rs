@@ -9,31 +9,30 @@
 //! Searches read a snapshot that never changes; a commit publishes the next
 //! one. There is one writer at a time, and any number of readers in any number of processes.
 //!
-//! The index neither embeds (a [`Build`] is given a function that does) nor talks to remote stores.
+//! The index does not embed, and knows nothing of other places where documents are kept: those are
+//! stores, of which it is one.
 
-mod build;
 mod documents;
 mod dot;
 mod error;
 mod files;
 mod filter;
-mod fusion;
-mod json;
+pub(crate) mod fusion;
+pub(crate) mod json;
 mod json_lines;
 mod log;
 mod manifest;
 mod passages;
-mod record;
+pub(crate) mod record;
 mod snapshot;
-mod text;
+pub(crate) mod text;
 mod top;
 mod vectors;
 mod writer;
 
-pub use build::{Build, Built};
+pub use crate::Filter;
 pub use documents::{Documents, Reading, documents};
 pub use error::IndexError;
-pub use filter::Filter;
 pub use json_lines::json_lines;
 pub use manifest::{EmbeddedBy, Manifest};
 pub use passages::{Passage, passages};

@@ -48,7 +48,7 @@ impl Record {
 
     /// Its metadata as JSON, once everything in it is known to be storable in an index of vectors of
     /// this size.
-    pub(super) fn checked(&self, dimensions: Option<usize>) -> Result<String, IndexError> {
+    pub(crate) fn checked(&self, dimensions: Option<usize>) -> Result<String, IndexError> {
         let invalid = |reason: String| {
             let id: String = self.id.chars().take(80).collect();
             IndexError::invalid(format!("document {id:?}: {reason}"))
@@ -91,7 +91,7 @@ impl Record {
 }
 
 /// Whether a vector can be compared with those of an index; the reason if not.
-pub(super) fn check_vector(vector: &[f32], dimensions: usize) -> Result<(), String> {
+pub(crate) fn check_vector(vector: &[f32], dimensions: usize) -> Result<(), String> {
     if vector.len() != dimensions {
         let size = vector.len();
         return Err(format!(
@@ -108,7 +108,7 @@ pub(super) fn check_vector(vector: &[f32], dimensions: usize) -> Result<(), Stri
 }
 
 /// A vector of length one in the same direction, so that inner products are cosines.
-pub(super) fn unit(vector: &[f32]) -> Vec<f32> {
+pub(crate) fn unit(vector: &[f32]) -> Vec<f32> {
     // In f64, so that neither tiny nor huge values leave the range on being squared.
     let squares = vector.iter().map(|value| f64::from(*value).powi(2));
     let length = squares.sum::<f64>().sqrt();

@@ -1,7 +1,9 @@
 //! What a search sees: one committed state of an index, which never changes.
 
 use super::{
-    Filter, IndexError, Query, fusion, json,
+    Filter, IndexError, Query, filter,
+    fusion::{self, depth},
+    json,
     log::Committed,
     record,
     text::{self, Fields},
@@ -24,12 +26,6 @@ const NONE: u32 = u32::MAX;
 /// Where a filter leaves one row in so many, or more, all rows are scanned: reading memory in order is
 /// faster than picking rows from it.
 const DENSE: usize = 4;
-
-/// How deep each side of a hybrid search looks, for `top_k` wanted: a document that is far down on
-/// one side may come first when it is well placed on the other.
-fn depth(top_k: usize) -> usize {
-    (4 * top_k).max(100)
-}
 
 /// One committed state.
 pub(super) struct Snapshot {
@@ -226,7 +222,7 @@ impl Snapshot {
             return Ok(Vec::new());
         };
         if let Some(filter) = filter {
-            let filter = ConstScoreQuery::new(filter.query(&self.fields), 0.0);
+            let filter = ConstScoreQuery::new(filter::query(filter, &self.fields), 0.0);
             query = Box::new(BooleanQuery::new(vec![
                 (Occur::Must, query),
                 (Occur::Must, Box::new(filter)),
@@ -244,8 +240,7 @@ impl Snapshot {
     fn rows_of(&self, filter: &Filter) -> Result<Vec<u32>, IndexError> {
         let failed = || IndexError::text("apply the filter");
         let scoring = EnableScoring::disabled_from_searcher(&self.searcher);
-        let weight = filter
-            .query(&self.fields)
+        let weight = filter::query(filter, &self.fields)
             .weight(scoring)
             .map_err(failed())?;
         let mut found = Vec::new();

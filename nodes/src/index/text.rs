@@ -69,12 +69,24 @@ pub(super) fn schema() -> (Schema, Fields) {
 /// without their inflections. Scripts that do not separate words (Chinese, Japanese, Korean) are
 /// indexed character by character.
 pub(super) fn register(index: &Index) {
-    let analyzer = TextAnalyzer::builder(Words::default())
+    index.tokenizers().register(ANALYZER, analyzer());
+}
+
+fn analyzer() -> TextAnalyzer {
+    TextAnalyzer::builder(Words::default())
         .filter(LowerCaser)
         .filter(AsciiFoldingFilter)
         .filter(Stemmer::new(Language::English))
-        .build();
-    index.tokenizers().register(ANALYZER, analyzer);
+        .build()
+}
+
+/// The terms of a text, in its order, as the index has them.
+pub(crate) fn terms(text: &str) -> Vec<String> {
+    let mut analyzer = analyzer();
+    let mut words = analyzer.token_stream(text);
+    let mut terms = Vec::new();
+    words.process(&mut |token| terms.push(token.text.clone()));
+    terms
 }
 
 /// The query for documents with any of the words of `text`, which is data and never syntax; none if
@@ -184,17 +196,6 @@ fn stands_alone(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn terms(text: &str) -> Vec<String> {
-        let (schema, fields) = schema();
-        let index = Index::create_in_ram(schema);
-        register(&index);
-        let mut analyzer = index.tokenizer_for_field(fields.text).unwrap();
-        let mut words = analyzer.token_stream(text);
-        let mut terms = Vec::new();
-        words.process(&mut |token| terms.push(token.text.clone()));
-        terms
-    }
 
     #[test]
     fn texts_become_terms() {

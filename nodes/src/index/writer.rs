@@ -84,7 +84,7 @@ impl Writer {
     }
 
     /// [`upsert`](Self::upsert) under the digest of what the record was before it was embedded.
-    pub(super) fn put(&mut self, record: &Record, digest: u64) -> Result<(), IndexError> {
+    pub(crate) fn put(&mut self, record: &Record, digest: u64) -> Result<(), IndexError> {
         let metadata = record.checked(self.shared.files.manifest.dimensions)?;
         let fields = &self.shared.files.fields;
         let mut document = TantivyDocument::new();

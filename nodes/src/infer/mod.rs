@@ -12,7 +12,7 @@ mod tensor;
 
 use crate::{
     BatchKey, Input, Node, NodeError, Running, Value,
-    endpoint::{Endpoints, Services, Target},
+    endpoint::{Endpoints, Services, Target, escaped},
 };
 use batch::{Item, apart, groups, latest, together};
 use datatype::Datatype;
@@ -100,6 +100,7 @@ impl Infer {
             },
             model: None,
             key: None,
+            key_header: None,
             placement: Placement::Load,
         })?;
         let name = work.model.expose();
@@ -373,17 +374,6 @@ fn takes_batches<'a>(mut specs: impl Iterator<Item = &'a TensorSpec>) -> Result<
     }
 }
 
-/// A name as a segment of a path.
-fn escaped(name: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    };
-    name.bytes().map(escape).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,12 +388,6 @@ mod tests {
             inputs: vec![spec("X")],
             outputs: vec![spec("Y")],
         }
-    }
-
-    #[test]
-    fn names_stay_within_their_segment() {
-        assert_eq!(escaped("a-b_1.0"), "a-b_1.0");
-        assert_eq!(escaped("../x y"), "..%2Fx%20y");
     }
 
     #[test]

@@ -14,15 +14,19 @@ use crate::{
     compute::ComputePool,
     endpoint::{RemoteEmbed, RemoteGenerate, RemoteRerank},
     generate::GenerateOptions,
-    index::{Build, Built, EmbeddedBy, Index, IndexError, Manifest, Reading, documents},
-    model::Sequence,
+    index::{EmbeddedBy, Index, Manifest, Reading, documents},
+    model::{Encoder, Sequence},
     python::Environments,
     residency::AdapterStore,
     source::Fetcher,
+    store::{self, Build, Built, Embedded, Plan, Store},
 };
 use futures::future::BoxFuture;
 use model::Declared;
-use schema::{Corpus, IndexBackend, IndexDecl, LockedSource, ModelDecl, Name, Work, kind::Backend};
+use schema::{
+    Corpus, IndexBackend, IndexDecl, LockedSource, ModelDecl, Name, Work,
+    kind::{self, Backend},
+};
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -50,7 +54,25 @@ pub struct Before<'a> {
 
 struct DeclaredIndex {
     decl: IndexDecl,
-    open: OnceCell<Index>,
+    open: OnceCell<Opened>,
+}
+
+/// An index that is open.
+#[derive(Clone)]
+enum Opened {
+    /// On this machine: each node has its own share of processors over it.
+    Here(Index),
+    /// On a server.
+    There(Arc<dyn Store>),
+}
+
+impl Opened {
+    fn store(&self, cpus: NonZeroUsize) -> Arc<dyn Store> {
+        match self {
+            Opened::Here(index) => Arc::new(Embedded::new(index.clone(), cpus)),
+            Opened::There(store) => Arc::clone(store),
+        }
+    }
 }
 
 impl StandardCatalog {
@@ -130,18 +152,28 @@ impl StandardCatalog {
 
     /// The names of the indexes that are declared with documents to build them from, and are not
     /// there yet.
-    pub fn missing_indexes(&self) -> Vec<Name> {
-        let mut missing: Vec<_> = self
-            .indexes
-            .values()
-            .filter(|index| index.decl.from.is_some())
-            .filter(|index| {
-                folder(&index.decl, &self.base_dir).is_some_and(|path| !Index::exists(&path))
-            })
-            .map(|index| index.decl.id.value.clone())
-            .collect();
+    ///
+    /// # Errors
+    /// The name of an index whose server cannot be asked, and why.
+    pub async fn missing_indexes(&self) -> Result<Vec<Name>, (Name, NodeError)> {
+        let mut missing = Vec::new();
+        for index in self.indexes.values() {
+            if index.decl.from.is_none() {
+                continue;
+            }
+            let name = index.decl.id.value.clone();
+            let there = match folder(&index.decl, &self.base_dir) {
+                Some(path) => Ok(Index::exists(&path)),
+                None => self.look(index).await.map(|opened| opened.is_some()),
+            };
+            match there {
+                Ok(true) => {}
+                Ok(false) => missing.push(name),
+                Err(error) => return Err((name, error)),
+            }
+        }
         missing.sort();
-        missing
+        Ok(missing)
     }
 
     /// Puts documents into an index, which is made if it is not there; without `data`, those that
@@ -149,7 +181,8 @@ impl StandardCatalog {
     /// documents are done of how many.
     ///
     /// # Errors
-    /// The documents cannot be read, the model cannot be had, or another process is writing.
+    /// The documents cannot be read, the model cannot be had, a server is out of reach, or another
+    /// process is writing.
     pub async fn fill(
         &self,
         index: &str,
@@ -170,62 +203,40 @@ impl StandardCatalog {
             Some(model) => Some(self.model(model.as_str())?.encoder().await?),
             None => None,
         };
-        let made_with = declared.decl.model.as_ref().map(|model| EmbeddedBy {
-            name: model.as_str().to_owned(),
-            digest: None,
-        });
         let dimensions = encoder.as_ref().map(|encoder| encoder.dimensions());
-        let index = self
-            .open_or_create(&declared, dimensions, made_with)
-            .await?;
+        let opened = self.open_or_create(&declared, dimensions).await?;
+        let store = opened.store(NonZeroUsize::MIN);
+        fits(&declared.decl, store.facts().dimensions, dimensions)?;
+        let runtime = tokio::runtime::Handle::current();
         let fill = move || {
-            let embed = |texts: &[&str]| {
-                let Some(encoder) = &encoder else {
-                    return Err(NodeError::failed(
-                        "the index has vectors and names no model",
-                    ));
-                };
-                let read = |text: &&str| {
-                    let tokens = encoder
-                        .tokenize()
-                        .text(text)
-                        .map_err(|error| NodeError::invalid(error.to_string()))?;
-                    Ok(Sequence {
-                        tokens,
-                        adapter: None,
-                    })
-                };
-                let sequences: Vec<_> = texts.iter().map(read).collect::<Result<_, NodeError>>()?;
-                let vectors = encoder.embed(&sequences);
-                let vectors =
-                    vectors.map_err(|error| NodeError::because("failed to embed", error))?;
-                Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
+            let pool = ComputePool::new(threads);
+            let embed = |texts: &[&str]| match &encoder {
+                Some(encoder) => pool.install(|| embedded(encoder, texts)),
+                None => {
+                    let reason = "the index has vectors and names no model";
+                    Err(NodeError::failed(reason))
+                }
             };
             let found: Result<Vec<_>, _> =
                 data.iter().map(|path| documents(path, &reading)).collect();
             let found = found?;
             let total = found.iter().map(|documents| documents.total).sum();
             let records = found.into_iter().flat_map(|documents| documents.records);
-            let run = || build.run(&index, records, total, embed, progress);
-            ComputePool::new(threads).install(run)
+            runtime.block_on(build.run(&store, records, total, embed, progress))
         };
-        Ok(blocking(fill).await??)
+        blocking(fill).await?
     }
 
     /// Deletes documents of an index and says how many there are left.
     ///
     /// # Errors
-    /// There is no such index, or another process is writing.
+    /// There is no such index, a server is out of reach, or another process is writing.
     pub async fn delete(&self, index: &str, ids: Vec<String>) -> Result<u64, NodeError> {
-        let index = self.open(self.index(index)?.as_ref()).await?;
-        let delete = move || -> Result<u64, IndexError> {
-            let mut writer = index.writer()?;
-            for id in &ids {
-                writer.delete(id);
-            }
-            Ok(writer.finish()?.documents)
-        };
-        Ok(blocking(delete).await??)
+        let opened = self.open(self.index(index)?.as_ref()).await?;
+        let store = opened.store(NonZeroUsize::MIN);
+        store.delete(ids).await?;
+        store.finish().await?;
+        store.count().await
     }
 
     fn model(&self, name: &str) -> Result<Arc<Declared>, NodeError> {
@@ -240,33 +251,102 @@ impl StandardCatalog {
     }
 
     /// An index that is there already.
-    async fn open(&self, declared: &DeclaredIndex) -> Result<Index, NodeError> {
-        let path = self.embedded(&declared.decl)?;
-        let open = move || Index::open(&path);
-        let index = declared
-            .open
-            .get_or_try_init(|| async { Ok::<_, NodeError>(blocking(open).await??) });
-        index.await.cloned()
+    async fn open(&self, declared: &DeclaredIndex) -> Result<Opened, NodeError> {
+        let decl = &declared.decl;
+        let opened = self.look(declared).await;
+        let opened = opened.map_err(|error| of_index(decl, error))?;
+        opened.ok_or_else(|| absent(decl, &self.base_dir))
+    }
+
+    /// An index, if it is there.
+    async fn look(&self, declared: &DeclaredIndex) -> Result<Option<Opened>, NodeError> {
+        let look = declared.open.get_or_try_init(|| async {
+            let opened = self.look_now(&declared.decl).await;
+            // Errors twice: what went wrong, or that there is nothing to open.
+            opened.map_err(Some)?.ok_or(None)
+        });
+        match look.await {
+            Ok(opened) => Ok(Some(opened.clone())),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
+        }
+    }
+
+    async fn look_now(&self, decl: &IndexDecl) -> Result<Option<Opened>, NodeError> {
+        let Some(path) = folder(decl, &self.base_dir) else {
+            let store = store::open(&decl.backend).await?;
+            return Ok(store.map(Opened::There));
+        };
+        if !Index::exists(&path) {
+            return Ok(None);
+        }
+        let index = blocking(move || Index::open(&path)).await??;
+        Ok(Some(Opened::Here(index)))
     }
 
     async fn open_or_create(
         &self,
         declared: &DeclaredIndex,
         dimensions: Option<usize>,
-        model: Option<EmbeddedBy>,
-    ) -> Result<Index, NodeError> {
-        let path = self.embedded(&declared.decl)?;
-        if !Index::exists(&path) {
-            let manifest = Manifest::new(dimensions, model);
-            blocking(move || Index::create(&path, &manifest)).await??;
+    ) -> Result<Opened, NodeError> {
+        if let Some(opened) = self.look(declared).await? {
+            return Ok(opened);
+        }
+        let decl = &declared.decl;
+        let stated = decl.dimensions.as_ref().map(|stated| stated.value as usize);
+        let dimensions = dimensions.or(stated);
+        match folder(decl, &self.base_dir) {
+            Some(path) => {
+                let model = decl.model.as_ref().map(|model| EmbeddedBy {
+                    name: model.as_str().to_owned(),
+                    digest: None,
+                });
+                let manifest = Manifest::new(dimensions, model);
+                blocking(move || Index::create(&path, &manifest)).await??;
+            }
+            None => store::create(&decl.backend, Plan { dimensions }).await?,
         }
         self.open(declared).await
     }
 
-    fn embedded(&self, decl: &IndexDecl) -> Result<PathBuf, NodeError> {
-        folder(decl, &self.base_dir).ok_or_else(|| {
-            NodeError::failed(format!("index `{}` is not on this machine", *decl.id))
-        })
+    /// The store of a `search` node, which must be able to do what the node asks of it.
+    async fn searched(
+        &self,
+        work: &kind::Search,
+        cpus: NonZeroUsize,
+    ) -> Result<Arc<dyn Store>, NodeError> {
+        let declared = self.index(work.index.as_str())?;
+        let store = self.open(&declared).await?.store(cpus);
+        let facts = store.facts();
+        fits(
+            &declared.decl,
+            facts.dimensions,
+            self.expected(&declared.decl).await,
+        )?;
+        let index = &*declared.decl.id;
+        match &facts.words {
+            Err(reason) if work.text.is_some() => {
+                let reason = format!("index `{index}` cannot be searched by `text`: {reason}");
+                Err(NodeError::failed(reason))
+            }
+            _ if work.vector.is_some() && facts.dimensions.is_none() => {
+                let reason = format!("index `{index}` holds no vectors");
+                Err(NodeError::failed(reason))
+            }
+            _ => Ok(store),
+        }
+    }
+
+    /// The size of the vectors of an index's model, as far as the model can be had.
+    async fn expected(&self, decl: &IndexDecl) -> Option<usize> {
+        if matches!(decl.backend, IndexBackend::Embedded { .. }) {
+            // Compared when the file was checked.
+            return None;
+        }
+        let model = self.model(decl.model.as_ref()?.as_str()).ok()?;
+        // A model that cannot be had is the business of the nodes that need it.
+        model.fetch().await.ok()?;
+        local_dimensions(&model.decl, &self.base_dir)
     }
 
     async fn node(&self, order: Order<'_>) -> Result<Arc<dyn Node>, NodeError> {
@@ -298,9 +378,8 @@ impl StandardCatalog {
                 )?))
             }
             Work::Search(work) => {
-                let index = self.open(self.index(work.index.as_str())?.as_ref()).await?;
                 let cpus = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
-                Ok(Arc::new(Search::new(index, cpus)))
+                Ok(Arc::new(Search::new(self.searched(work, cpus).await?)))
             }
             Work::Split(work) => Ok(Arc::new(Split::new(work))),
             Work::Http(work) => Ok(Arc::new(Http::new(work)?)),
@@ -391,6 +470,72 @@ fn folder(decl: &IndexDecl, base_dir: &Path) -> Option<PathBuf> {
         IndexBackend::Embedded { path } => Some(base_dir.join(path.expose())),
         _ => None,
     }
+}
+
+/// An error, with the index that it is about.
+fn of_index(decl: &IndexDecl, error: NodeError) -> NodeError {
+    let reason = format!("index `{}`: {error}", *decl.id);
+    match error {
+        NodeError::Unavailable { retry_after, .. } => NodeError::Unavailable {
+            reason,
+            retry_after,
+        },
+        NodeError::Failed { source, .. } => NodeError::Failed { reason, source },
+        _ => NodeError::failed(reason),
+    }
+}
+
+fn absent(decl: &IndexDecl, base_dir: &Path) -> NodeError {
+    let id = &*decl.id;
+    let place = match &decl.backend {
+        IndexBackend::Embedded { .. } => match folder(decl, base_dir) {
+            Some(path) => format!("there is no index in {}", path.display()),
+            None => "there is no index".to_owned(),
+        },
+        IndexBackend::Qdrant(spec) => {
+            format!("Qdrant has no collection `{}`", spec.collection.value)
+        }
+        IndexBackend::Milvus(spec) => {
+            format!("Milvus has no collection `{}`", spec.collection.value)
+        }
+        IndexBackend::Pgvector(spec) => format!("PostgreSQL has no table `{}`", spec.table.value),
+    };
+    NodeError::failed(format!(
+        "index `{id}`: {place}; `engine index` makes it and fills it"
+    ))
+}
+
+/// Whether an index holds vectors of the size that its declaration says, and its model makes.
+fn fits(decl: &IndexDecl, held: Option<usize>, made: Option<usize>) -> Result<(), NodeError> {
+    let stated = decl.dimensions.as_ref().map(|stated| stated.value as usize);
+    let id = &*decl.id;
+    for (wanted, whose) in [(made, "its model makes"), (stated, "`dimensions` says")] {
+        if let (Some(wanted), Some(held)) = (wanted, held)
+            && wanted != held
+        {
+            let reason = format!("index `{id}` holds vectors of {held}, and {whose} {wanted}");
+            return Err(NodeError::failed(reason));
+        }
+    }
+    Ok(())
+}
+
+/// The vectors of texts.
+fn embedded(encoder: &Encoder, texts: &[&str]) -> Result<Vec<Vec<f32>>, NodeError> {
+    let read = |text: &&str| {
+        let tokens = encoder
+            .tokenize()
+            .text(text)
+            .map_err(|error| NodeError::invalid(error.to_string()))?;
+        Ok(Sequence {
+            tokens,
+            adapter: None,
+        })
+    };
+    let sequences: Vec<_> = texts.iter().map(read).collect::<Result<_, NodeError>>()?;
+    let vectors = encoder.embed(&sequences);
+    let vectors = vectors.map_err(|error| NodeError::because("failed to embed", error))?;
+    Ok(vectors.iter().map(|vector| vector.to_vec()).collect())
 }
 
 fn reading(corpus: &Corpus) -> Reading {

@@ -3,12 +3,17 @@
 use crate::{Random, ids, map, new_index, record};
 use nodes::{
     Map, NodeError, Value,
-    index::{Build, Built, Filter, Index, IndexError, Manifest, Query, Record},
+    index::{Filter, Index, IndexError, Manifest, Query, Record},
+    store::{Build, Built, Embedded, Store},
 };
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicBool, Ordering},
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tempfile::TempDir;
 
@@ -373,8 +378,12 @@ fn searches_see_one_commit_whole_while_others_are_made() {
     assert_eq!(look(&index), 25);
 }
 
-#[test]
-fn an_interrupted_build_goes_on_where_it_was() {
+fn store(index: &Index) -> Arc<dyn Store> {
+    Arc::new(Embedded::new(index.clone(), NonZeroUsize::MIN))
+}
+
+#[tokio::test]
+async fn an_interrupted_build_goes_on_where_it_was() {
     let (folder, index) = new_index(2);
     let records = |changed: usize| {
         (0..100).map(move |number| {
@@ -391,51 +400,49 @@ fn an_interrupted_build_goes_on_where_it_was() {
         prune: true,
     };
     let mut embedded = 0;
-    let failing = build.run(
-        &index,
-        records(100),
-        100,
-        |texts| {
-            embedded += texts.len();
-            match embedded > 50 {
-                true => Err(NodeError::failed("out of power")),
-                false => Ok(vec![vec![1.0, 0.5]; texts.len()]),
-            }
-        },
-        |_, _| {},
-    );
-    assert_eq!(
-        failing.unwrap_err().to_string(),
-        "failed to embed: out of power"
-    );
+    let failing = |texts: &[&str]| {
+        embedded += texts.len();
+        match embedded > 50 {
+            true => Err(NodeError::failed("out of power")),
+            false => Ok(vec![vec![1.0, 0.5]; texts.len()]),
+        }
+    };
+    let interrupted = store(&index);
+    let failed = build.run(&interrupted, records(100), 100, failing, |_, _| {});
+    assert_eq!(failed.await.unwrap_err().to_string(), "out of power");
+    drop(interrupted);
 
+    // Six batches of eight were put in, and committed with the third and the sixth.
     let index = Index::open(index.path()).unwrap();
+    let store = store(&index);
     let mut steps = Vec::new();
     let embed = |texts: &[&str]| Ok(vec![vec![1.0, 0.5]; texts.len()]);
-    let built = build.run(&index, records(100), 100, embed, |done, total| {
-        steps.push((done, total))
-    });
+    let tell = |done, total| steps.push((done, total));
+    let built = build.run(&store, records(100), 100, embed, tell);
     let expected = Built {
-        written: 60,
-        unchanged: 40,
+        written: 52,
+        unchanged: 48,
         deleted: 0,
         documents: 100,
     };
-    assert_eq!(built.unwrap(), expected);
+    assert_eq!(built.await.unwrap(), expected);
     assert_eq!(steps.last(), Some(&(100, 100)));
     assert!(steps.is_sorted());
 
     // One text differs, and the last ten records are gone.
-    let built = build.run(&index, records(7).take(90), 90, embed, |_, _| {});
+    let fewer = records(7).take(90);
+    let built = build.run(&store, fewer, 90, embed, |_, _| {});
     let expected = Built {
         written: 1,
         unchanged: 89,
         deleted: 10,
         documents: 90,
     };
-    assert_eq!(built.unwrap(), expected);
-    let short = build.run(&index, records(8), 100, |_| Ok(Vec::new()), |_, _| {});
-    assert!(short.unwrap_err().to_string().contains("gave 0 vectors"));
+    assert_eq!(built.await.unwrap(), expected);
+    let none = |_: &[&str]| Ok(Vec::new());
+    let short = build.run(&store, records(8), 100, none, |_, _| {});
+    let short = short.await.unwrap_err().to_string();
+    assert!(short.contains("gave 0 vectors"), "{short}");
     drop(folder);
 }
 

@@ -1,8 +1,8 @@
 //! The `search` node.
 
 use crate::{map, new_index, record};
-use nodes::{Arguments, Input, Node, Search, Value, index::Index};
-use std::num::NonZeroUsize;
+use nodes::{Arguments, Input, Node, Search, Value, index::Index, store::Embedded};
+use std::{num::NonZeroUsize, sync::Arc};
 
 fn item(arguments: &[(&str, Value)]) -> Input {
     Input {
@@ -35,10 +35,14 @@ fn filled() -> (tempfile::TempDir, Index) {
     (folder, index)
 }
 
+fn search(index: Index) -> Search {
+    Search::new(Arc::new(Embedded::new(index, NonZeroUsize::MIN)))
+}
+
 #[tokio::test]
 async fn items_are_answered_one_by_one() {
     let (_folder, index) = filled();
-    let node = Search::new(index, NonZeroUsize::MIN);
+    let node = search(index);
     let vector = || Value::Vector([1.0, 0.0].into());
     let list = Value::list([Value::Integer(1), Value::Number(2.0)]);
     let from_one = Value::Map(map(&[("gte", Value::Integer(1))]).into());
@@ -106,7 +110,7 @@ async fn items_are_answered_one_by_one() {
 #[tokio::test]
 async fn commits_of_others_are_seen() {
     let (folder, index) = filled();
-    let node = Search::new(index, NonZeroUsize::MIN);
+    let node = search(index);
     let elsewhere = Index::open(folder.path()).unwrap();
     let mut writer = elsewhere.writer().unwrap();
     writer.upsert(&record("d", "another", &[0.0, 1.0])).unwrap();

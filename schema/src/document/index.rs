@@ -1,7 +1,7 @@
 //! `index`: a collection of documents.
 
 use crate::{
-    Name, Span, Spanned, Text,
+    Diagnostic, Name, Span, Spanned, Text, codes,
     decode::{Fields, block},
 };
 
@@ -82,30 +82,79 @@ pub enum IndexBackend {
         path: Spanned<Text>,
     },
     /// On a Qdrant server.
-    Qdrant {
-        /// Its address.
-        url: Spanned<Text>,
-        /// The collection's name.
-        collection: Spanned<Text>,
-        /// Its API key.
-        api_key: Option<Text>,
-    },
+    Qdrant(QdrantIndex),
     /// On a Milvus server.
-    Milvus {
-        /// Its address.
-        url: Spanned<Text>,
-        /// The collection's name.
-        collection: Spanned<Text>,
-        /// Its token.
-        token: Option<Text>,
-    },
+    Milvus(MilvusIndex),
     /// In PostgreSQL with pgvector.
-    Pgvector {
-        /// The connection string.
-        url: Spanned<Text>,
-        /// The table's name.
-        table: Spanned<Text>,
-    },
+    Pgvector(PgvectorIndex),
+}
+
+block! {
+    /// It is kept on a Qdrant server.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct QdrantIndex {
+        /// Its address, as of its REST interface.
+        pub url: Spanned<Text> = argument("url").required(),
+        /// The collection's name.
+        pub collection: Spanned<Text> = option("collection").required(),
+        /// Its API key.
+        pub api_key: Option<Text> = option("api-key").optional(),
+        /// The field of the payload that is a document's id.
+        pub id: Text = option("id").or(Text::plain("id")),
+        /// The field of the payload that is its text.
+        pub text: Text = option("text").or(Text::plain("text")),
+        /// The field of the payload that is its metadata.
+        pub metadata: Text = option("metadata").or(Text::plain("metadata")),
+        /// The name of its vector.
+        pub vector: Text = option("vector").or(Text::plain("vector")),
+        /// The name of the sparse vector that words are found by.
+        pub words: Text = option("words").or(Text::plain("words")),
+    }
+}
+
+block! {
+    /// It is kept on a Milvus server.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct MilvusIndex {
+        /// Its address, as of its gRPC interface; a path names the database.
+        pub url: Spanned<Text> = argument("url").required(),
+        /// The collection's name.
+        pub collection: Spanned<Text> = option("collection").required(),
+        /// Its token, or `USER:PASSWORD`.
+        pub token: Option<Text> = option("token").optional(),
+        /// The field that is a document's text.
+        pub text: Text = option("text").or(Text::plain("text")),
+        /// The JSON field that is its metadata.
+        pub metadata: Text = option("metadata").or(Text::plain("metadata")),
+        /// The field that is its vector.
+        pub vector: Text = option("vector").or(Text::plain("vector")),
+    }
+}
+
+block! {
+    /// It is kept in PostgreSQL with pgvector.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct PgvectorIndex {
+        /// The connection string, as libpq takes it.
+        pub url: Spanned<Text> = argument("url").required(),
+        /// The table's name, with that of its schema before it or without.
+        pub table: Spanned<Text> = option("table").required(),
+        /// The column that is a document's id.
+        pub id: Text = option("id").or(Text::plain("id")),
+        /// The column that is its text.
+        pub text: Text = option("text").or(Text::plain("text")),
+        /// The `jsonb` column that is its metadata.
+        pub metadata: Text = option("metadata").or(Text::plain("metadata")),
+        /// The column that is its vector.
+        pub vector: Text = option("vector").or(Text::plain("embedding")),
+        /// The `tsvector` column that words are found in; without it, they are looked for in the
+        /// text, which is slow in a large table.
+        pub words: Text = option("words").or(Text::plain("words")),
+        /// PostgreSQL's text search configuration for its language.
+        pub language: Text = option("language").or(Text::plain("english")),
+        /// How many connections there are at most.
+        pub connections: u32 = option("connections").at_least(1).at_most(1000).or(8),
+    }
 }
 
 impl IndexBackend {
@@ -118,45 +167,71 @@ impl IndexBackend {
             .optional();
         let qdrant = f
             .doc("It is kept on a Qdrant server.")
-            .block("qdrant", Self::qdrant);
+            .block("qdrant", QdrantIndex::read);
         let milvus = f
             .doc("It is kept on a Milvus server.")
-            .block("milvus", Self::milvus);
+            .block("milvus", MilvusIndex::read);
         let pgvector = f
             .doc("It is kept in PostgreSQL with pgvector.")
-            .block("pgvector", Self::pgvector);
-        let remote: Option<Self> = qdrant.or(milvus).or(pgvector);
+            .block("pgvector", PgvectorIndex::read);
+        let qdrant = qdrant.map(IndexBackend::Qdrant);
+        let milvus = milvus.map(IndexBackend::Milvus);
+        let remote = qdrant.or(milvus).or(pgvector.map(IndexBackend::Pgvector));
         remote.unwrap_or(IndexBackend::Embedded {
             path: path.unwrap_or(nowhere),
         })
     }
+}
 
-    fn qdrant(f: &mut Fields) -> Self {
-        IndexBackend::Qdrant {
-            url: f.doc("Its address.").argument("url").required(),
-            collection: collection(f),
-            api_key: f.doc("Its API key.").option("api-key").optional(),
-        }
-    }
-
-    fn milvus(f: &mut Fields) -> Self {
-        IndexBackend::Milvus {
-            url: f.doc("Its address.").argument("url").required(),
-            collection: collection(f),
-            token: f.doc("Its token.").option("token").optional(),
-        }
-    }
-
-    fn pgvector(f: &mut Fields) -> Self {
-        IndexBackend::Pgvector {
-            url: f.doc("The connection string.").argument("url").required(),
-            table: f.doc("The table's name.").option("table").required(),
-        }
+impl QdrantIndex {
+    fn read(f: &mut Fields) -> Self {
+        let qdrant = Self::fields(f);
+        http_address(&qdrant.url, "http://localhost:6333", f);
+        qdrant
     }
 }
 
-fn collection(f: &mut Fields) -> Spanned<Text> {
-    f.doc("The collection's name.")
-        .option("collection")
-        .required()
+impl MilvusIndex {
+    fn read(f: &mut Fields) -> Self {
+        let milvus = Self::fields(f);
+        http_address(&milvus.url, "http://localhost:19530", f);
+        milvus
+    }
+}
+
+impl PgvectorIndex {
+    fn read(f: &mut Fields) -> Self {
+        let pgvector = Self::fields(f);
+        let url = pgvector.url.expose();
+        let known = ["postgres://", "postgresql://"];
+        let is_url = known.iter().any(|scheme| url.starts_with(scheme));
+        if !is_url && !url.contains('=') {
+            let example = "postgresql://localhost/documents";
+            no_address(&pgvector.url, "a connection string", example, f);
+        }
+        pgvector
+    }
+}
+
+/// Reports an address that cannot be called.
+fn http_address(url: &Spanned<Text>, example: &str, f: &mut Fields) {
+    let text = url.expose();
+    let rest = text
+        .strip_prefix("http://")
+        .or(text.strip_prefix("https://"));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+        no_address(url, "an address of a server", example, f);
+    }
+}
+
+fn no_address(url: &Spanned<Text>, what: &str, example: &str, f: &mut Fields) {
+    // What could not be read was reported already, and of a secret nothing can be said.
+    if url.expose().is_empty() || url.is_secret() {
+        return;
+    }
+    f.report(|| {
+        let message = format!("\"{}\" is not {what}", url.value);
+        Diagnostic::error(codes::UNKNOWN_VALUE, message, url.span)
+            .help(format!("write one such as \"{example}\""))
+    });
 }

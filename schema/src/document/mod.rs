@@ -8,7 +8,7 @@ mod rollout;
 mod server;
 
 pub use graph::{GraphDecl, OutputField};
-pub use index::{Corpus, IndexBackend, IndexDecl};
+pub use index::{Corpus, IndexBackend, IndexDecl, MilvusIndex, PgvectorIndex, QdrantIndex};
 pub use input::InputField;
 pub(crate) use input::TypeWord;
 pub use model::{AdapterDecl, AdapterSet, ModelDecl, ModelSource};
