@@ -98,6 +98,7 @@ struct NodeFamilies {
     startup: Histograms,
     ttft: Histograms,
     inter_token: Histograms,
+    cached_tokens: Family<NodeLabels, Counter>,
 }
 
 /// The series of one node, found once when its pool starts.
@@ -157,6 +158,8 @@ pub struct NodeMetrics {
     pub inter_token: Histogram,
     /// Tokens that prompts had.
     pub prompt_tokens: Counter,
+    /// Those of them that had been read before.
+    pub cached_tokens: Counter,
     /// Tokens that were generated.
     pub completion_tokens: Counter,
 }
@@ -291,6 +294,7 @@ impl Metrics {
             ttft: of(&self.node.ttft),
             inter_token: of(&self.node.inter_token),
             prompt_tokens,
+            cached_tokens: self.node.cached_tokens.get_or_create_owned(&labels),
             completion_tokens,
         }
     }
@@ -378,6 +382,7 @@ impl NodeFamilies {
             startup: seconds(),
             ttft: seconds(),
             inter_token: seconds(),
+            cached_tokens: Family::default(),
         }
     }
 
@@ -410,6 +415,11 @@ impl NodeFamilies {
                 "node_cache_misses",
                 "Items that the cache did not know",
                 &self.cache_misses,
+            ),
+            (
+                "cached_prompt_tokens",
+                "Tokens of prompts that had been read before",
+                &self.cached_tokens,
             ),
         ] {
             registry.register(name, help, family.clone());

@@ -201,6 +201,7 @@ fn generate(prompt: &str) -> Value {
         sink.end(Ok(Finish {
             reason: FinishReason::Stop,
             prompt_tokens: 1,
+            cached_tokens: 0,
             completion_tokens: made,
         }));
     });
