@@ -1,6 +1,6 @@
 //! How many tokens a second the decoder of Gemma 3 270M reads and makes on two threads.
 //!
-//! `cargo bench -p nodes --bench generate`
+//! `cargo bench -p nodes --bench generate`; with `-- PART` only the lines whose name contains it.
 
 #[path = "../tests/real_models/mod.rs"]
 mod real_models;
@@ -197,6 +197,12 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 
 /// Prints the median of some runs.
 fn report(name: &str, mut run: impl FnMut() -> f64) {
+    let mut parts = env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
+    if parts.next().is_some_and(|part| !name.contains(&part)) {
+        return;
+    }
     let mut rates: Vec<f64> = (0..RUNS).map(|_| run()).collect();
     rates.sort_by(f64::total_cmp);
     println!(
