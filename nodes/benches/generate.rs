@@ -1,6 +1,6 @@
 //! How many tokens a second the decoder of Gemma 3 270M reads and makes on two threads.
 //!
-//! `cargo bench -p nodes --bench generate`
+//! `cargo bench -p nodes --bench generate`; with `-- PART` only the lines whose name contains it.
 
 #[path = "../tests/real_models/mod.rs"]
 mod real_models;
@@ -20,6 +20,9 @@ const PROMPT: usize = 256;
 const MADE: usize = 32;
 /// Tokens that sequences have read when several of them decode.
 const CONTEXT: usize = 64;
+/// Tokens that prompts have in common, and tokens of each after them.
+const HEAD: usize = 512;
+const QUESTION: usize = 32;
 
 fn main() {
     // Cargo asks every target for its tests.
@@ -65,6 +68,11 @@ fn measure(threads: usize) {
         let sixteen: Vec<_> = none.iter().chain(&none).cloned().collect();
         bench.decode(short, &sixteen)
     });
+    for (name, is_warm) in [("cold", false), ("warm", true)] {
+        report(&format!("first token, head {name}, ms"), || {
+            bench.first_token(is_warm) * 1e3
+        });
+    }
     println!(
         "cache, MiB                   {:8.1}",
         bench.cache.bytes() as f64 / 1048576.0
@@ -130,6 +138,41 @@ impl Bench<'_> {
         made as f64 / time
     }
 
+    /// Seconds until the first token of a prompt whose head another has read before, or has not.
+    fn first_token(&mut self, is_warm: bool) -> f64 {
+        let prompt = |question: u32| -> Vec<u32> {
+            let head = (0..HEAD as u32).map(|i| 1000 + i * 7919 % 20_000);
+            head.chain(question..question + QUESTION as u32).collect()
+        };
+        self.cache = self.model.decoder.cache(256 << 20, PROMPT);
+        if is_warm {
+            let cache = self.model.decoder.cache(256 << 20, PROMPT);
+            self.cache = cache.keeping(256 << 20);
+            let sequence = self.read_on(&prompt(5000));
+            self.cache.release(sequence);
+        }
+        let (time, sequence) = timed(|| self.read_on(&prompt(6000)));
+        self.cache.release(sequence);
+        time
+    }
+
+    /// A sequence that has read the prompt, but for what others had read of it.
+    fn read_on(&mut self, prompt: &[u32]) -> Sequence {
+        let admitted = self.cache.admit(prompt.len() + MADE);
+        let mut sequence = admitted.expect("the cache has room");
+        sequence.reads(prompt.to_vec(), None);
+        let cached = self.cache.resume(&mut sequence);
+        for tokens in prompt[cached..].chunks(PROMPT) {
+            self.step(&mut [SequenceRows {
+                sequence: &mut sequence,
+                tokens,
+                adapter: None,
+                logits: true,
+            }]);
+        }
+        sequence
+    }
+
     fn step(&mut self, rows: &mut [SequenceRows<'_>]) -> Vec<u32> {
         let logits = self.model.decoder.step(&mut self.cache, rows);
         let tokens = logits.and_then(|logits| logits.read(|rows| rows.map(likeliest).collect()));
@@ -153,6 +196,12 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 
 /// Prints the median of some runs.
 fn report(name: &str, mut run: impl FnMut() -> f64) {
+    let mut parts = env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
+    if parts.next().is_some_and(|part| !name.contains(&part)) {
+        return;
+    }
     let mut rates: Vec<f64> = (0..RUNS).map(|_| run()).collect();
     rates.sort_by(f64::total_cmp);
     println!(

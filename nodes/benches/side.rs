@@ -10,7 +10,7 @@ mod real_models;
 use candle_core::Device;
 use nodes::{
     adapter::Adapter,
-    compute::ComputePool,
+    compute::{self, ComputePool},
     generate::likeliest,
     model::{
         Encoder, EncoderOptions, Sequence, TokenizeError, Tokens,
@@ -30,6 +30,10 @@ use std::{
     sync::Arc,
 };
 use tokio::time::Instant;
+
+/// The engine's own allocator, so that both are measured with the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -280,7 +284,8 @@ fn sequences(encoder: &Encoder, texts: &[String]) -> Result<Vec<Sequence>, Token
         let adapter = None;
         Ok(Sequence { tokens, adapter })
     };
-    texts.iter().map(sequence).collect()
+    let split = compute::map(texts.len(), |index| sequence(&texts[index]));
+    split.into_iter().collect()
 }
 
 fn sequence(ids: Vec<u32>) -> Sequence {

@@ -3,7 +3,8 @@
 use crate::{
     Input, NodeError, Value,
     adapter::{Adapter, Adapters},
-    model::{Encoder, Sequence, TokenizeError},
+    compute,
+    model::{Encoder, Sequence, TokenizeError, Tokens},
     on_thread::{Cost, Model},
 };
 use std::{ops::Range, sync::Arc};
@@ -23,43 +24,76 @@ impl Embed {
         Self { encoder, adapters }
     }
 
-    /// Adds the texts of an item to those of the batch.
-    fn read(&self, item: &Input, sequences: &mut Vec<Sequence>) -> Result<Read, NodeError> {
+    /// Adds the texts of an item to those of the batch, to be split.
+    fn read<'a>(&self, item: &'a Input, all: &mut Vec<&'a str>) -> Result<Read, NodeError> {
         let adapter = adapter(item, &*self.adapters)?;
-        let start = sequences.len();
         let (texts, is_list) = texts(item.arguments.get("text"))?;
-        for text in texts {
-            let tokens = self.encoder.tokenize().text(text).map_err(unsplit)?;
-            let adapter = adapter.clone();
-            sequences.push(Sequence { tokens, adapter });
-        }
-        Ok(Read {
-            range: start..sequences.len(),
+        let read = Read {
+            texts: texts.len(),
             is_list,
-        })
+            adapter,
+        };
+        all.extend(texts);
+        Ok(read)
     }
 }
 
-/// Where the vectors of an item will be.
+/// An item's share of a batch.
 struct Read {
+    /// How many of the batch's texts are its own, after those of the items before it.
+    texts: usize,
+    is_list: bool,
+    adapter: Option<Arc<Adapter>>,
+}
+
+/// Where the vectors of an item will be.
+struct Place {
     range: Range<usize>,
     is_list: bool,
 }
 
+impl Read {
+    /// Adds the tokens of its texts to those of the batch; none of them if one cannot be read.
+    fn place(
+        self,
+        mut split: impl Iterator<Item = Result<Tokens, TokenizeError>>,
+        sequences: &mut Vec<Sequence>,
+    ) -> Result<Place, NodeError> {
+        let own: Vec<_> = split.by_ref().take(self.texts).collect();
+        let own: Vec<Tokens> = own.into_iter().collect::<Result<_, _>>().map_err(unsplit)?;
+        let start = sequences.len();
+        sequences.extend(own.into_iter().map(|tokens| Sequence {
+            tokens,
+            adapter: self.adapter.clone(),
+        }));
+        Ok(Place {
+            range: start..sequences.len(),
+            is_list: self.is_list,
+        })
+    }
+}
+
 impl Model for Embed {
     fn forward(&mut self, batch: Vec<Input>) -> Vec<Result<Value, NodeError>> {
-        let mut sequences = Vec::with_capacity(batch.len());
+        let mut texts = Vec::with_capacity(batch.len());
         let items: Vec<_> = batch
             .iter()
-            .map(|item| self.read(item, &mut sequences))
+            .map(|item| self.read(item, &mut texts))
+            .collect();
+        let tokenize = self.encoder.tokenize();
+        let split = compute::map(texts.len(), |index| tokenize.text(texts[index]));
+        let (mut split, mut sequences) = (split.into_iter(), Vec::with_capacity(texts.len()));
+        let items: Vec<_> = items
+            .into_iter()
+            .map(|item| item?.place(&mut split, &mut sequences))
             .collect();
         let vectors = self.encoder.embed(&sequences);
         let vectors = vectors.map_err(|e| NodeError::because("failed to embed the texts", e));
-        let answer = |item: Result<Read, NodeError>| {
-            let (read, vectors) = (item?, vectors.as_ref().map_err(NodeError::clone)?);
-            let mut own = vectors[read.range].iter().cloned().map(Value::Vector);
+        let answer = |item: Result<Place, NodeError>| {
+            let (place, vectors) = (item?, vectors.as_ref().map_err(NodeError::clone)?);
+            let mut own = vectors[place.range].iter().cloned().map(Value::Vector);
             Ok(match own.next() {
-                Some(only) if !read.is_list => only,
+                Some(only) if !place.is_list => only,
                 first => Value::list(first.into_iter().chain(own)),
             })
         };

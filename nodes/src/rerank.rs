@@ -3,6 +3,7 @@
 use crate::{
     Document, Input, Map, NodeError, Value,
     adapter::Adapters,
+    compute,
     embed::{adapter, unsplit, wrong},
     model::{Encoder, Sequence},
     on_thread::{Cost, Model},
@@ -38,11 +39,17 @@ impl Rerank {
         let start = pairs.len();
         let tokenize = self.encoder.tokenize();
         let query = tokenize.first(query).map_err(unsplit)?;
-        for document in &documents {
-            let tokens = tokenize.pair(&query, &document.text).map_err(unsplit)?;
-            let adapter = adapter.clone();
-            pairs.push(Sequence { tokens, adapter });
-        }
+        let split = compute::map(documents.len(), |index| {
+            tokenize.pair(&query, &documents[index].text)
+        });
+        let split: Vec<_> = split
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(unsplit)?;
+        pairs.extend(split.into_iter().map(|tokens| Sequence {
+            tokens,
+            adapter: adapter.clone(),
+        }));
         Ok(Read {
             documents,
             keep,

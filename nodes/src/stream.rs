@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 pub struct Finish {
     /// Why.
     pub reason: FinishReason,
-    /// Tokens read.
+    /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// Those of them that had been read before, for a prompt with the same beginning.
+    pub cached_tokens: u32,
     /// Tokens made.
     pub completion_tokens: u32,
 }
@@ -209,6 +211,7 @@ mod tests {
     const DONE: Finish = Finish {
         reason: FinishReason::Stop,
         prompt_tokens: 1,
+        cached_tokens: 0,
         completion_tokens: 2,
     };
 

@@ -123,7 +123,11 @@ async fn each_trouble_is_its_error_and_passes() {
     }
     let (_folder, path) = write_graph(&file);
     let certificate = trusted();
-    let engine = Engine::start_in(&path, &[], &[("SSL_CERT_FILE", certificate.to_str().unwrap())]);
+    let engine = Engine::start_in(
+        &path,
+        &[],
+        &[("SSL_CERT_FILE", certificate.to_str().unwrap())],
+    );
     join_all(cases.iter().map(|case| case.check(&engine))).await;
 }
 

@@ -68,6 +68,7 @@ pub(super) struct NodeFamilies {
     startup: Histograms,
     ttft: Histograms,
     inter_token: Histograms,
+    cached_tokens: Family<NodeLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     shed: Family<ShedLabels, Counter>,
 }
@@ -130,6 +131,8 @@ pub struct NodeMetrics {
     pub inter_token: Histogram,
     /// Tokens that prompts had.
     pub prompt_tokens: Counter,
+    /// Those of them that had been read before.
+    pub cached_tokens: Counter,
     /// Tokens that were generated.
     pub completion_tokens: Counter,
     _lease: Arc<Lease<NodeFamilies>>,
@@ -182,6 +185,7 @@ impl NodeMetrics {
             ttft: of(&families.ttft),
             inter_token: of(&families.inter_token),
             prompt_tokens,
+            cached_tokens: families.cached_tokens.get_or_create_owned(&labels),
             completion_tokens,
             _lease: lease,
         }
@@ -239,6 +243,7 @@ impl Families for NodeFamilies {
             startup,
             ttft,
             inter_token,
+            cached_tokens,
             tokens,
             shed,
         } = self;
@@ -249,6 +254,7 @@ impl Families for NodeFamilies {
             hedges,
             cache_hits,
             cache_misses,
+            cached_tokens,
             starts,
         ];
         let gauges = [queued, ongoing, autoscale_desired, autoscale_target];
@@ -307,6 +313,7 @@ impl NodeFamilies {
             startup: seconds(),
             ttft: seconds(),
             inter_token: seconds(),
+            cached_tokens: Family::default(),
             tokens: Family::default(),
             shed: Family::default(),
         }
@@ -341,6 +348,11 @@ impl NodeFamilies {
                 "node_cache_misses",
                 "Items that the cache did not know",
                 &self.cache_misses,
+            ),
+            (
+                "cached_prompt_tokens",
+                "Tokens of prompts that had been read before",
+                &self.cached_tokens,
             ),
         ] {
             registry.register(name, help, family.clone());

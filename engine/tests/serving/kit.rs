@@ -200,7 +200,8 @@ fn generate(prompt: &str) -> Value {
         }
         sink.end(Ok(Finish {
             reason: FinishReason::Stop,
-            prompt_tokens: 1,
+            prompt_tokens: 4,
+            cached_tokens: 3,
             completion_tokens: made,
         }));
     });

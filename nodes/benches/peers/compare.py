@@ -276,11 +276,19 @@ def http(side, table):
             for name, batch in [("32 short", texts), ("32 of 8 to 256", long_texts)]:
                 order = {"do": "embed-texts", "weights": weights, "texts": batch}
                 ours, bare = lambda: engine.embed(batch), lambda: side.seconds(**order)
-                table.line(f"{weights}, {name}", "texts/s", 32, ours, bare)
+                case = f"{weights}, {name}"
+                table.line(case, "texts/s", 32, ours, bare)
+                if table.options.only in case:
+                    table.fact(f"{case}, the last in the engine, ms", **inside(engine))
     with engine_http.Engine(ROOT, WORK, engine_http.write_graph(threads)) as engine:
         ours = lambda: engine.generate(prompt, made)
         bare = lambda: side.seconds(do="generate", prompt=prompt, tokens=made)
         table.line("streamed answer", "tokens/s", made, ours, bare)
+
+
+def inside(engine):
+    """How long the engine had the last request, and its node."""
+    return {"node": engine.timing["vectors"], "engine": engine.timing["total"]}
 
 
 if __name__ == "__main__":

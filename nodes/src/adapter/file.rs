@@ -8,11 +8,16 @@ use std::{
     fs::File,
     io::Read,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Larger configurations are not what PEFT writes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// How PEFT names what it wraps.
 const WRAPPER: &str = "base_model.model.";
@@ -90,6 +95,7 @@ impl<'a> Loading<'a> {
                 .map(|t: &Tensor| 4 * t.elem_count())
                 .sum::<usize>();
         Ok(Adapter {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: Arc::from(self.name),
             loras,
             saved,

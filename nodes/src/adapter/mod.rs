@@ -24,6 +24,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 /// An adapter in memory, fitted to one model.
 #[derive(Debug)]
 pub struct Adapter {
+    id: u64,
     name: Arc<str>,
     loras: HashMap<String, LowRank>,
     saved: HashMap<String, Tensor>,
@@ -38,6 +39,12 @@ impl Adapter {
     /// made for another model.
     pub fn load(name: &str, folder: &Path, base: &Base) -> Result<Self, AdapterError> {
         file::load(name, folder, base)
+    }
+
+    /// A number that no other adapter of this process has, not even one of the same name: its files may
+    /// have changed in between.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The name it was loaded under.

@@ -13,7 +13,7 @@ mod team;
 use std::{
     cell::{Cell, RefCell},
     ops::Range,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 use team::{Shared, Team};
 
@@ -92,6 +92,21 @@ pub fn parallel(n: usize, work: impl Fn(Range<usize>) + Sync) {
     }
 }
 
+/// What `work` gives for each of `0..n`, in their order, computed as [`parallel`] does.
+pub fn map<T: Send + Sync>(n: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let results: Vec<OnceLock<T>> = (0..n).map(|_| OnceLock::new()).collect();
+    parallel(n, |range| {
+        for (index, result) in range.clone().zip(&results[range]) {
+            result.get_or_init(|| work(index));
+        }
+    });
+    // None is missing: what was not computed has panicked.
+    results
+        .into_iter()
+        .filter_map(OnceLock::into_inner)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +136,15 @@ mod tests {
                 });
                 assert!(seen.iter().all(|count| count.load(SeqCst) == 1));
             }
+        }
+    }
+
+    #[test]
+    fn results_come_in_order() {
+        let pool = ComputePool::new(3);
+        for n in [0, 1, 2, 50] {
+            let squares = pool.install(|| map(n, |i| i * i));
+            assert_eq!(squares, (0..n).map(|i| i * i).collect::<Vec<_>>());
         }
     }
 

@@ -80,6 +80,13 @@ struct Usage {
     prompt_tokens: u32,
     #[serde(default)]
     completion_tokens: u32,
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: u32,
 }
 
 /// What the service sends after the last part.
@@ -164,10 +171,13 @@ impl Completion {
         let usage = self.usage.unwrap_or(Usage {
             prompt_tokens: 0,
             completion_tokens: self.pieces,
+            prompt_tokens_details: None,
         });
+        let details = usage.prompt_tokens_details;
         Some(Finish {
             reason,
             prompt_tokens: usage.prompt_tokens,
+            cached_tokens: details.map_or(0, |details| details.cached_tokens),
             completion_tokens: usage.completion_tokens,
         })
     }
@@ -203,7 +213,7 @@ mod tests {
             r#"{"choices":[{"delta":{"content":"Hel"}}],"usage":null}"#,
             r#"{"choices":[{"delta":{"content":"lo"}}]}"#,
             r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#,
-            r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}}}"#,
             "[DONE]",
         ]);
         assert_eq!(text, "Hello");
@@ -211,6 +221,7 @@ mod tests {
         let expected = Finish {
             reason: FinishReason::Length,
             prompt_tokens: 3,
+            cached_tokens: 1,
             completion_tokens: 2,
         };
         assert_eq!(completion.finish(), Some(expected));

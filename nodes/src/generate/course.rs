@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Finish, FinishReason, NodeError, TextSink,
     adapter::Adapter,
-    model::decoder::{Sequence, Tokenizer},
+    model::decoder::{KvPool, Sequence, Tokenizer},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ pub(super) struct Course {
     /// The prompt, or what was made last: what comes after the sequence's end.
     pub(super) unread: Vec<u32>,
     pub(super) prompt_tokens: u32,
+    /// Tokens of the prompt that others had read before.
+    pub(super) cached_tokens: u32,
     pub(super) max_tokens: usize,
     pub(super) made: u32,
     pub(super) sampler: Sampler,
@@ -50,6 +52,15 @@ impl Course {
     /// Whether the prompt is read, so that each step makes a token.
     pub(super) fn is_decoding(&self) -> bool {
         self.made > 0
+    }
+
+    /// Leaves out of the prompt what others have read already, up to now.
+    pub(super) fn resume(&mut self, cache: &mut KvPool) {
+        if !self.is_decoding() {
+            let read = cache.resume(&mut self.sequence);
+            self.unread.drain(..read);
+            self.cached_tokens += read as u32;
+        }
     }
 
     /// Takes the logits after the last row. An end is the end of the text.
@@ -89,6 +100,7 @@ impl Course {
         self.sink.end(end.map(|reason| Finish {
             reason,
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             completion_tokens: self.made,
         }));
         self.sequence

@@ -42,6 +42,8 @@ pub struct GenerateOptions {
     pub max_sequences: usize,
     /// Memory for what sequences have read; items wait until there is room for their longest course.
     pub cache_bytes: usize,
+    /// How much of it may go on holding prompts that were read, for others with the same beginning.
+    pub prefix_bytes: usize,
     /// Most tokens of a sequence, prompt and text together; the model's own limit if that is less.
     pub max_context: Option<usize>,
     /// Rows of a prompt that are read in one step.
@@ -56,6 +58,7 @@ impl Default for GenerateOptions {
             threads: 1,
             max_sequences: 64,
             cache_bytes: 512 << 20,
+            prefix_bytes: 128 << 20,
             max_context: None,
             prompt_rows: 256,
             prompt_rows_beside: 64,
@@ -96,6 +99,7 @@ impl Generate {
         };
         let max_rows = rows.alone.max(rows.beside_decoding);
         let cache = model.decoder.cache(options.cache_bytes, max_rows);
+        let cache = cache.keeping(options.prefix_bytes);
         let context = model.decoder.config().context;
         let context = options.max_context.unwrap_or(context).min(context);
         let longest = longest(context, |tokens| cache.can_hold(tokens));

@@ -81,11 +81,13 @@ impl Server {
             return None;
         }
         let prompt = job.request.prompt.len();
-        let Some(sequence) = self.cache.admit(prompt + job.request.max_tokens) else {
+        let Some(mut sequence) = self.cache.admit(prompt + job.request.max_tokens) else {
             return Some(job);
         };
         let (sink, stream) = text_stream();
         let request = job.request;
+        let adapter = job.adapter.as_ref().map(|adapter| adapter.id());
+        sequence.reads(request.prompt.clone(), adapter);
         // Nobody waits any more if this fails, which the first step will see.
         let _ = job.admitted.send(stream);
         self.running.push(Course {
@@ -94,6 +96,7 @@ impl Server {
             sampler: Sampler::new(request.sampling, &request.prompt),
             unread: request.prompt,
             prompt_tokens: prompt as u32,
+            cached_tokens: 0,
             max_tokens: request.max_tokens,
             made: 0,
             text: TextMaker::new(request.stops),
@@ -121,6 +124,10 @@ impl Server {
     }
 
     fn step(&mut self) {
+        // Again before each step: what one prompt reads, those that wait behind it need not read.
+        for course in &mut self.running {
+            course.resume(&mut self.cache);
+        }
         let unread = self
             .running
             .iter()

@@ -42,17 +42,13 @@ pub(crate) fn attention(
         "shape"
     );
     assert!(m == 0 || offsets.is_sorted() && offsets[0] == 0, "offsets");
-    let blocks: Vec<Block> = offsets
-        .windows(2)
-        .flat_map(|pair| {
-            let rows = pair[0]..pair[1];
-            rows.clone().step_by(QUERIES).map(move |first| Block {
-                queries: first..rows.end.min(first + QUERIES),
-                rows: rows.clone(),
-            })
-        })
-        .collect();
-    // SAFETY: the blocks of queries are all rows, and each block times each head is written.
+    let each = offsets.len().saturating_sub(1) * heads;
+    // With few sequences and heads, the queries of each are shared out among the threads.
+    let splits = match compute::current_threads() {
+        1 => 1,
+        threads => (2 * threads).div_ceil(each.max(1)),
+    };
+    // SAFETY: each row is a query of one split of its sequence, and each head of it is written.
     unsafe {
         written(m * hidden, |out| {
             let target = Target {
@@ -63,12 +59,13 @@ pub(crate) fn attention(
                 after: After::Nothing,
             };
             target.check(m, hidden);
-            compute::parallel(blocks.len() * heads, |units| {
+            compute::parallel(each * splits, |units| {
                 isa.run(Packed {
                     qkv,
                     hidden,
                     heads,
-                    blocks: &blocks,
+                    offsets,
+                    splits,
                     target,
                     units,
                 });
@@ -77,18 +74,13 @@ pub(crate) fn attention(
     }
 }
 
-/// Up to [`QUERIES`] rows of a sequence.
-struct Block {
-    queries: Range<usize>,
-    /// All rows of the sequence.
-    rows: Range<usize>,
-}
-
+/// Units of work: of each sequence each head, of that each split of its queries.
 struct Packed<'a> {
     qkv: &'a [f32],
     hidden: usize,
     heads: usize,
-    blocks: &'a [Block],
+    offsets: &'a [usize],
+    splits: usize,
     target: Target<'a>,
     units: Range<usize>,
 }
@@ -96,33 +88,83 @@ struct Packed<'a> {
 impl Kernel for Packed<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let dim = self.hidden / self.heads;
-        let pitch = 3 * self.hidden;
-        for unit in self.units {
-            // One head after the other through a block: its rows stay in the cache.
-            let (block, head) = (&self.blocks[unit / self.heads], unit % self.heads);
-            let n = block.rows.len();
-            let column = head * dim;
-            let lines = |row: usize, part: usize| Lines {
-                first: self.qkv[row * pitch + part * self.hidden + column..].as_ptr(),
-                pitch,
-            };
-            let seen: [Range<usize>; QUERIES] = std::array::from_fn(|_| 0..n);
+        for unit in self.units.clone() {
+            let (unit, split) = (unit / self.splits, unit % self.splits);
+            let (sequence, head) = (unit / self.heads, unit % self.heads);
+            let rows = self.offsets[sequence]..self.offsets[sequence + 1];
+            let blocks = rows.len().div_ceil(QUERIES);
+            let first = rows.start + split * blocks / self.splits * QUERIES;
+            let end = rows.start + (split + 1) * blocks / self.splits * QUERIES;
+            let queries = first..end.min(rows.end);
+            if !queries.is_empty() {
+                self.head(s, rows, queries, head);
+            }
+        }
+    }
+}
+
+impl Packed<'_> {
+    /// Some queries of a sequence in one head.
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S, rows: Range<usize>, queries: Range<usize>, head: usize) {
+        let (n, dim) = (rows.len(), self.hidden / self.heads);
+        let column = head * dim;
+        // Rows lie thousands of bytes apart, which is more than a cache takes to well. Where several
+        // blocks of queries come by, keys and values are put together first.
+        let together = queries.len() > QUERIES;
+        let copies = if together { 2 * n * dim } else { 0 };
+        let mut memory = borrow_memory(copies + head::scratch(n, dim));
+        let (copies, scratch) = memory.as_mut_slice::<f32>().split_at_mut(copies);
+        let (mut keys, mut values) = (
+            self.lines(rows.start, 1, column),
+            self.lines(rows.start, 2, column),
+        );
+        if together {
+            let (to_keys, to_values) = copies.split_at_mut(n * dim);
+            keys = self.copy(s, rows.clone(), self.hidden + column, to_keys);
+            values = self.copy(s, rows, 2 * self.hidden + column, to_values);
+        }
+        let seen: [Range<usize>; QUERIES] = std::array::from_fn(|_| 0..n);
+        for first in queries.clone().step_by(QUERIES) {
             let head = Head {
-                queries: lines(block.queries.start, 0),
-                keys: lines(block.rows.start, 1),
-                values: lines(block.rows.start, 2),
+                queries: self.lines(first, 0, column),
+                keys,
+                values,
                 n,
                 dim,
                 scale: 1.0 / (dim as f32).sqrt(),
-                seen: &seen[..block.queries.len()],
+                seen: &seen[..QUERIES.min(queries.end - first)],
             };
-            let mut memory = borrow_memory(head::scratch(n, dim));
-            let place = (block.queries.start, column);
-            // SAFETY: the rows are in `qkv`, everything is seen, the target is checked, and no other
-            // unit has these rows and columns.
-            unsafe { head::attend(s, head, memory.as_mut_slice(), self.target, place) };
-            give_back(memory);
+            // SAFETY: the rows are in `qkv` or were copied, everything is seen, the target is checked,
+            // and no other unit has these rows and columns.
+            unsafe { head::attend(s, head, scratch, self.target, (first, column)) };
+        }
+        give_back(memory);
+    }
+
+    /// Where the queries (0), keys (1) or values (2) of a row and of those after it are.
+    #[inline(always)]
+    fn lines(&self, row: usize, part: usize, column: usize) -> Lines {
+        let pitch = 3 * self.hidden;
+        Lines {
+            first: self.qkv[row * pitch + part * self.hidden + column..].as_ptr(),
+            pitch,
+        }
+    }
+
+    /// Puts a head's values of some rows, from a column on, one after the other.
+    #[inline(always)]
+    fn copy<S: Simd>(&self, s: S, rows: Range<usize>, column: usize, to: &mut [f32]) -> Lines {
+        let dim = self.hidden / self.heads;
+        for (row, to) in rows.zip(to.chunks_exact_mut(dim)) {
+            let from = &self.qkv[row * 3 * self.hidden + column..][..dim];
+            for i in (0..dim).step_by(S::LANES) {
+                s.set(to, i, s.get(from, i, 0.0));
+            }
+        }
+        Lines {
+            first: to.as_ptr(),
+            pitch: dim,
         }
     }
 }
@@ -166,7 +208,7 @@ mod tests {
 
     #[test]
     fn attention_equals_the_formula() {
-        let cases: [(usize, usize, &[usize]); 7] = [
+        let cases: [(usize, usize, &[usize]); 9] = [
             (32, 1, &[0, 5]),
             (64, 2, &[0, 1, 1, 40]),
             (12, 4, &[0, 16, 33]),
@@ -174,6 +216,8 @@ mod tests {
             (160, 2, &[0, 64]),
             (384, 12, &[0, 17, 30, 63, 64]),
             (64, 1, &[0, 0]),
+            (40, 2, &[0, 150, 183]),
+            (384, 12, &[0, 32, 288]),
         ];
         for (hidden, heads, offsets) in cases {
             let m = offsets.last().unwrap();
@@ -183,9 +227,13 @@ mod tests {
                     .map(|_| random.float() * scale)
                     .collect();
                 let want = reference(&qkv, hidden, heads, offsets);
-                for isa in Isa::available() {
-                    let got = attention(isa, &qkv, hidden, heads, offsets);
-                    let what = format!("{isa:?} {hidden} {heads} {offsets:?} {scale}");
+                for (isa, threads) in Isa::available()
+                    .into_iter()
+                    .flat_map(|isa| [(isa, 1), (isa, 7)])
+                {
+                    let pool = compute::ComputePool::new(threads);
+                    let got = pool.install(|| attention(isa, &qkv, hidden, heads, offsets));
+                    let what = format!("{isa:?} {threads} {hidden} {heads} {offsets:?} {scale}");
                     let bound = f64::from(scale * scale * scale) * 3e-6;
                     assert_near(&what, &got, &want, |_| bound);
                 }

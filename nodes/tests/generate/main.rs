@@ -8,6 +8,7 @@ mod families;
 mod gemma;
 mod node;
 mod paths;
+mod prefix;
 #[path = "../real_models/mod.rs"]
 mod real_models;
 

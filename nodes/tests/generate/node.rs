@@ -47,6 +47,7 @@ async fn a_prompt_is_continued_up_to_max_tokens_or_a_stop() {
     let expected = Finish {
         reason: FinishReason::Length,
         prompt_tokens: 6,
+        cached_tokens: 0,
         completion_tokens: 7,
     };
     assert_eq!(finish, expected);

@@ -241,6 +241,7 @@ async fn a_text_that_breaks_off_counts_as_a_failure() {
             false => Ok(nodes::Finish {
                 reason: nodes::FinishReason::Stop,
                 prompt_tokens: 1,
+                cached_tokens: 0,
                 completion_tokens: 1,
             }),
         });
@@ -325,6 +326,7 @@ async fn a_text_is_remembered_when_it_is_whole() {
         sink.end(Ok(nodes::Finish {
             reason: nodes::FinishReason::Stop,
             prompt_tokens: 1,
+            cached_tokens: 0,
             completion_tokens: 2,
         }));
         Ok(Value::Stream(stream))

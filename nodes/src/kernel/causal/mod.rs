@@ -129,13 +129,18 @@ pub(crate) fn attention<E: Element>(
     }
 }
 
-/// Rows that are worked on together: up to 32 of one sequence, or one.
+/// Rows that are worked on together: up to 32 of one sequence, or one. They part where the position is
+/// a multiple of 32, so that rows at the same positions are summed up in the same order whatever
+/// was read in the same step before them.
 fn runs(rows: &[KvRow<'_>]) -> Vec<Range<usize>> {
+    let together = |a: &KvRow<'_>, b: &KvRow<'_>| {
+        std::ptr::eq(a.blocks, b.blocks) && a.position / QUERIES == b.position / QUERIES
+    };
     let mut runs = Vec::new();
     let mut first = 0;
-    for same in rows.chunk_by(|a, b| std::ptr::eq(a.blocks, b.blocks)) {
+    for same in rows.chunk_by(together) {
         let rows = first..first + same.len();
-        let size = if same.len() < TOGETHER { 1 } else { QUERIES };
+        let size = if same.len() < TOGETHER { 1 } else { same.len() };
         let ends = |start: usize| start..rows.end.min(start + size);
         runs.extend(rows.clone().step_by(size).map(ends));
         first = rows.end;

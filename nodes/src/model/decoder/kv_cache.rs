@@ -9,11 +9,18 @@
 //!
 //! A sequence is admitted only if there is room for its longest possible course: nothing has to be
 //! taken back from it later. Who is admitted when is not decided here.
+//!
+//! Sequences that begin with the same tokens [share](sharing) the blocks of their beginnings, and blocks
+//! of prompts stay for a while after the last sequence that held them.
+
+mod prefixes;
+mod sharing;
 
 use super::kv_device::DeviceLayer;
 use crate::ops::{KvElements, KvView, has_kernels};
 use candle_core::{Device, Result, bail};
 use half::{f16, slice::HalfFloatSliceExt};
+use prefixes::{Prefixes, Prompt};
 
 /// Positions in a block.
 pub const BLOCK: usize = 32;
@@ -30,7 +37,7 @@ pub struct KvShape {
 }
 
 /// The layers that let go of blocks together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Span {
     /// All positions are seen.
     Whole,
@@ -65,7 +72,8 @@ struct Blocks {
     /// Blocks in memory.
     allocated: u32,
     free: Vec<u32>,
-    /// Blocks that admitted sequences may come to hold.
+    /// Blocks that admitted sequences may come to hold. Where all positions are seen, what several of them
+    /// hold counts once; with a window it counts for each, as they let go of it one by one.
     reserved: usize,
 }
 
@@ -78,6 +86,9 @@ pub struct KvPool {
     max_rows: usize,
     layers: Vec<Layer>,
     blocks: [Blocks; 2],
+    prefixes: Prefixes,
+    /// Most bytes of blocks that no sequence holds.
+    kept_bytes: usize,
 }
 
 /// The blocks of one sequence. Given back with [`KvPool::release`].
@@ -88,6 +99,8 @@ pub struct Sequence {
     /// Blocks at the beginning of a list that were let go of; their entries mean nothing.
     gone: [usize; 2],
     reserved: [usize; 2],
+    /// None: it shares nothing.
+    prompt: Option<Prompt>,
 }
 
 impl Sequence {
@@ -129,6 +142,8 @@ impl KvPool {
             max_rows,
             layers,
             blocks,
+            prefixes: Prefixes::default(),
+            kept_bytes: 0,
         }
     }
 
@@ -141,16 +156,11 @@ impl KvPool {
 
     /// Room for a sequence of at most so many tokens, if there is.
     pub fn admit(&mut self, tokens: usize) -> Option<Sequence> {
-        if self.blocks.iter().all(|blocks| blocks.reserved == 0) {
-            self.give_back();
-        }
         let needed = self.needed(tokens);
-        let bytes = Span::ALL.map(|span| {
-            let blocks = &self.blocks[span as usize];
-            let most = blocks.reserved + needed[span as usize];
-            most.max(blocks.allocated as usize) * self.block_bytes(span)
-        });
-        if bytes.iter().sum::<usize>() > self.max_bytes {
+        if !self.fits(needed, [0; 2]) && self.is_unused() {
+            self.forget_prefixes();
+        }
+        if !self.fits(needed, [0; 2]) {
             return None;
         }
         for (blocks, needed) in self.blocks.iter_mut().zip(needed) {
@@ -161,19 +171,35 @@ impl KvPool {
             lists: Default::default(),
             gone: [0; 2],
             reserved: needed,
+            prompt: None,
         })
     }
 
     /// Takes the blocks of a sequence back.
-    pub fn release(&mut self, sequence: Sequence) {
-        for span in Span::ALL {
-            let index = span as usize;
-            let blocks = &mut self.blocks[index];
-            blocks.reserved -= sequence.reserved[index];
-            blocks
-                .free
-                .extend(&sequence.lists[index][sequence.gone[index]..]);
+    pub fn release(&mut self, mut sequence: Sequence) {
+        let held = [0, 1].map(|index| sequence.lists[index].len() - sequence.gone[index]);
+        let unused = self.let_go(&mut sequence, [usize::MAX; 2]);
+        let [whole, sliding] = &mut self.blocks;
+        whole.reserved -= sequence.reserved[0] - held[0] + unused;
+        sliding.reserved -= sequence.reserved[1];
+        self.trim();
+        if self.is_unused() {
+            self.give_back();
         }
+    }
+
+    /// Whether so many more promised and taken blocks are within what memory there may be.
+    fn fits(&self, promised: [usize; 2], taken: [usize; 2]) -> bool {
+        let bytes = Span::ALL.map(|span| {
+            let blocks = &self.blocks[span as usize];
+            let most = blocks.reserved + promised[span as usize];
+            most.max(blocks.allocated as usize + taken[span as usize]) * self.block_bytes(span)
+        });
+        bytes.iter().sum::<usize>() <= self.max_bytes
+    }
+
+    fn is_unused(&self) -> bool {
+        self.blocks.iter().all(|blocks| blocks.reserved == 0)
     }
 
     /// Bytes that are taken at the moment.
@@ -209,18 +235,19 @@ impl KvPool {
     /// Notes that `rows` positions were filled, and lets go of what no later one can see.
     pub(super) fn advance(&mut self, sequence: &mut Sequence, rows: usize) {
         sequence.length += rows;
-        for (index, blocks) in self.blocks.iter_mut().enumerate() {
-            let Some(window) = blocks.window else {
-                continue;
-            };
-            // The next position sees itself and `window - 1` before it.
-            let first_seen = (sequence.length + 1).saturating_sub(window);
-            let gone = (first_seen / BLOCK).min(sequence.lists[index].len());
-            blocks
-                .free
-                .extend(&sequence.lists[index][sequence.gone[index]..gone]);
-            sequence.gone[index] = gone;
-        }
+        self.keep(sequence);
+        let gone = self.first_seen(sequence.length);
+        self.let_go(sequence, gone);
+        self.trim();
+    }
+
+    /// The first blocks that a position sees.
+    fn first_seen(&self, position: usize) -> [usize; 2] {
+        Span::ALL.map(|span| match self.blocks[span as usize].window {
+            // It sees itself and `window - 1` before it.
+            Some(window) => (position + 1).saturating_sub(window) / BLOCK,
+            None => 0,
+        })
     }
 
     /// What a layer has for the rows of a step.
@@ -243,28 +270,23 @@ impl KvPool {
     }
 
     fn take(&mut self, span: Span) -> Result<u32> {
-        let blocks = &self.blocks[span as usize];
-        let block = blocks.allocated;
-        let Some(free) = self.blocks[span as usize].free.pop() else {
-            for index in 0..self.layers.len() {
-                if self.span(index) == span {
-                    self.layers[index].grow(block as usize + 1, &self.shape)?;
-                }
-            }
-            self.blocks[span as usize].allocated += 1;
-            return Ok(block);
-        };
-        Ok(free)
-    }
-
-    fn give_back(&mut self) {
-        for blocks in &mut self.blocks {
-            blocks.allocated = 0;
-            blocks.free.clear();
+        let mut taken = [0; 2];
+        taken[span as usize] = 1;
+        if self.blocks[span as usize].free.is_empty() && !self.fits([0; 2], taken) {
+            self.evict(span);
         }
-        self.layers
-            .iter_mut()
-            .for_each(|layer| *layer = Layer::on(&self.device));
+        let blocks = &mut self.blocks[span as usize];
+        if let Some(block) = blocks.free.pop() {
+            return Ok(block);
+        }
+        let block = blocks.allocated;
+        for index in 0..self.layers.len() {
+            if self.span(index) == span {
+                self.layers[index].grow(block as usize + 1, &self.shape)?;
+            }
+        }
+        self.blocks[span as usize].allocated += 1;
+        Ok(block)
     }
 
     /// Blocks that a sequence of so many tokens comes to hold at once.
@@ -313,7 +335,7 @@ impl Layer {
 impl HostLayer {
     fn grow(&mut self, elements: usize) {
         for slab in [&mut self.keys, &mut self.values] {
-            slab.reserve_exact(elements - slab.len());
+            // With room for more: a slab of kept prefixes is too large to be moved for every block.
             slab.resize(elements, f16::ZERO);
         }
     }
@@ -358,83 +380,4 @@ impl KvWriter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const ROWS: usize = 64;
-
-    fn shape(windows: &[Option<usize>]) -> KvShape {
-        KvShape {
-            kv_heads: 2,
-            head_dim: 4,
-            windows: windows.to_vec(),
-        }
-    }
-
-    /// Bytes of a block in one layer.
-    const BLOCK_BYTES: usize = 2 * size_of::<f16>() * 2 * 4 * BLOCK;
-
-    #[test]
-    fn room_is_promised_for_the_longest_course() {
-        let mut pool = KvPool::new(shape(&[None]), &Device::Cpu, 4 * BLOCK_BYTES, ROWS);
-        assert!(pool.can_hold(4 * BLOCK) && !pool.can_hold(4 * BLOCK + 1));
-        let long = pool.admit(3 * BLOCK).unwrap();
-        assert!(pool.admit(2 * BLOCK).is_none());
-        let short = pool.admit(BLOCK).unwrap();
-        pool.release(long);
-        assert!(pool.admit(3 * BLOCK).is_some());
-        pool.release(short);
-    }
-
-    #[test]
-    fn a_window_bounds_what_a_long_sequence_holds() {
-        let mut pool = KvPool::new(shape(&[Some(100), None]), &Device::Cpu, usize::MAX, ROWS);
-        let mut sequence = pool.admit(10_000).unwrap();
-        while sequence.len() + ROWS <= 10_000 {
-            pool.extend(&mut sequence, ROWS).unwrap();
-            pool.advance(&mut sequence, ROWS);
-        }
-        assert_eq!(pool.blocks[Span::Whole as usize].allocated, 312);
-        assert_eq!(pool.blocks[Span::Sliding as usize].allocated, 6);
-        assert!(pool.extend(&mut sequence, ROWS + 1).is_err());
-        pool.release(sequence);
-        assert!(pool.admit(1).is_some());
-        assert_eq!(pool.bytes(), 0, "an empty pool gives its memory back");
-    }
-
-    proptest! {
-        /// Whatever sequences do, no block is in two hands, those in a window stay, and memory is bounded.
-        #[test]
-        fn blocks_have_one_owner(steps in prop::collection::vec((0usize..6, 1usize..ROWS), 1..300)) {
-            let max_bytes = 60 * BLOCK_BYTES;
-            let mut pool = KvPool::new(shape(&[Some(70), None, Some(70)]), &Device::Cpu, max_bytes, ROWS);
-            let mut sequences: Vec<(Sequence, usize)> = Vec::new();
-            for (who, rows) in steps {
-                match sequences.get_mut(who) {
-                    None => {
-                        let tokens = rows * 7;
-                        sequences.extend(pool.admit(tokens).map(|sequence| (sequence, tokens)));
-                    }
-                    Some((sequence, tokens)) if sequence.len() + rows <= *tokens => {
-                        pool.extend(sequence, rows).unwrap();
-                        pool.advance(sequence, rows);
-                    }
-                    Some(_) => pool.release(sequences.swap_remove(who).0),
-                }
-                prop_assert!(pool.bytes() <= max_bytes);
-                for span in Span::ALL {
-                    let mut held = pool.blocks[span as usize].free.clone();
-                    for (sequence, _) in &sequences {
-                        held.extend(&sequence.list(span)[sequence.gone[span as usize]..]);
-                        let seen = (sequence.len() + 1).saturating_sub(70) / BLOCK;
-                        prop_assert!(sequence.gone[span as usize] <= seen);
-                    }
-                    held.sort_unstable();
-                    let all: Vec<u32> = (0..pool.blocks[span as usize].allocated).collect();
-                    prop_assert_eq!(held, all);
-                }
-            }
-        }
-    }
-}
+mod tests;

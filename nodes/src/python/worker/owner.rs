@@ -329,6 +329,7 @@ impl Owner {
 const DONE: Finish = Finish {
     reason: FinishReason::Stop,
     prompt_tokens: 0,
+    cached_tokens: 0,
     completion_tokens: 0,
 };
 
