@@ -163,7 +163,7 @@ mod tests {
         let mixed: Vec<usize> = (1..=32).map(|length| 8 * length).collect();
         let short: Vec<usize> = (0..32).map(|index| 8 + index % 5).collect();
         for lengths in [mixed, short] {
-            let chunks = chunks(&lengths, 2);
+            let chunks = chunks(&lengths, 2, CHUNK_TOKENS);
             let work = |chunk: &Vec<usize>| -> usize {
                 chunk.iter().map(|index| work_of(lengths[*index])).sum()
             };

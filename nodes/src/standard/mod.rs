@@ -22,7 +22,7 @@ use crate::{
     store::{self, Build, Built, Embedded, Plan, Store},
 };
 use futures::future::BoxFuture;
-use model::Declared;
+use model::{Declared, dimensions_of};
 use schema::{
     Corpus, IndexBackend, IndexDecl, LockedSource, ModelDecl, Name, Work,
     kind::{self, Backend},
@@ -345,8 +345,7 @@ impl StandardCatalog {
         }
         let model = self.model(decl.model.as_ref()?.as_str()).ok()?;
         // A model that cannot be had is the business of the nodes that need it.
-        model.fetch().await.ok()?;
-        local_dimensions(&model.decl, &self.base_dir)
+        dimensions_of(&model.fetch().await.ok()?)
     }
 
     async fn node(&self, order: Order<'_>) -> Result<Arc<dyn Node>, NodeError> {

@@ -75,14 +75,14 @@ impl Declared {
     /// Lets go of what is loaded. Replicas that run keep it; one that is built afterwards loads it
     /// again.
     pub fn unload(&self) {
-        *self.lock() = Arc::default();
+        *self.guard() = Arc::default();
     }
 
     fn memory(&self) -> Arc<Memory> {
-        Arc::clone(&self.lock())
+        Arc::clone(&self.guard())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Memory>> {
+    fn guard(&self) -> MutexGuard<'_, Arc<Memory>> {
         // Nothing happens under the lock that could panic.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,7 +339,11 @@ pub fn local_dimensions(decl: &ModelDecl, base_dir: &Path, lock: Option<&Lock>) 
     let fetcher = Fetcher::new(settings, Arc::new(Silent));
     fetcher.use_lock(lock.cloned(), false);
     let sources = decl.sources.iter().map(|source| &source.value);
-    let folder = fetcher.fetch_blocking(sources).ok()?.path;
+    dimensions_of(&fetcher.fetch_blocking(sources).ok()?.path)
+}
+
+/// The size of the vectors of an encoder whose files lie in a folder.
+pub(super) fn dimensions_of(folder: &Path) -> Option<usize> {
     let config = std::fs::read(folder.join("config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
     usize::try_from(config["hidden_size"].as_u64()?).ok()
