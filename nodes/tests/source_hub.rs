@@ -343,11 +343,11 @@ async fn sources_are_tried_in_order_and_each_says_why_it_fails() {
     let hub = Hub::start(encoder(SIZE)).await;
     let folder = tempfile::tempdir().unwrap();
     let fetcher = Fetcher::new(hub.settings(&folder), Arc::new(Silent));
-    let sources = ["file:absent.gguf", "s3://bucket/x", "hf:org/other"].map(source);
+    let sources = ["file:absent.gguf", "s3://bucket//x", "hf:org/other"].map(source);
     let said = fetcher.fetch(&sources).await.unwrap_err().to_string();
     for says in [
         "none of the model's sources works; file:absent.gguf: ",
-        "absent.gguf does not exist; s3://bucket/x: sources of the form s3: are not built yet; ",
+        "absent.gguf does not exist; s3://bucket//x: \"/x\" is no path of objects; ",
         "hf:org/other: org/other@main does not exist",
     ] {
         assert!(said.contains(says), "{said}");
@@ -394,4 +394,39 @@ async fn a_folder_or_file_of_this_machine_is_taken_as_it_is() {
     assert!(base.join("m/model.safetensors").exists());
     let from_within = Fetcher::new(settings, Arc::new(Silent)).fetch_blocking([&source("file:m")]);
     assert_eq!(from_within.unwrap().path, base.join("m"));
+}
+
+#[tokio::test]
+async fn a_locked_repository_stays_at_its_commit_and_needs_no_network() {
+    let hub = Hub::start(encoder(SIZE)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let fetcher = Fetcher::new(hub.settings(&folder), Arc::new(Silent));
+    let entry = fetcher.resolve([&source(MODEL)]).await.unwrap();
+    assert_eq!(entry.revision.as_deref(), Some(COMMIT));
+    assert_eq!(entry.files.len(), 3);
+    let locked = |folder: &tempfile::TempDir, entry: &schema::LockedSource| {
+        let fetcher = Fetcher::new(hub.settings(folder), Arc::new(Silent));
+        fetcher.use_lock(Some(schema::Lock::of([entry.clone()])), true);
+        fetcher
+    };
+    // Nobody is asked for what is here, though `main` is a name that moves.
+    let before = hub.seen().len();
+    let files = locked(&folder, &entry).fetch([&source(MODEL)]).await;
+    assert_eq!(files.unwrap().path, snapshot(folder.path()));
+    assert_eq!(hub.seen().len(), before);
+    // Where it is not here, the commit is asked for and not the name.
+    let fresh = tempfile::tempdir().unwrap();
+    locked(&fresh, &entry)
+        .fetch([&source(MODEL)])
+        .await
+        .unwrap();
+    let asked: Vec<_> = hub.seen().into_iter().skip(before).collect();
+    let name = format!("/api/models/org/model/revision/{COMMIT}");
+    assert_eq!(asked[0].path, name);
+    // A lock that says another digest.
+    let mut other = entry.clone();
+    other.files[1].sha256 = "0".repeat(64);
+    let said = locked(&folder, &other).fetch([&source(MODEL)]).await;
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("and the lock says 0000"), "{said}");
 }
