@@ -161,7 +161,7 @@ fn missing_options() {
                 help: add `url`: the address. Its host is fixed by the file, or one of `allow-host`
             missing-option: infer i has no `url`
                 "infer" 
-                help: add `url`: the server's address
+                help: add `url`: the server's addresses: `http://` and `https://` for REST, `grpc://` and `grpcs://` for gRPC. Load is spread over them
             missing-option: infer i has no `model`
                 "infer" 
                 help: add `model`: the model's name there
@@ -761,12 +761,12 @@ fn addresses_of_tensors() {
             unknown-value: "grpc://a:1/x" is no address of a server
                 "\"grpc://a:1/x\"" 
                 help: write one such as "http://localhost:8000" or "grpc://localhost:8001"
-            unknown-value: "grpc://" is no address of a server
-                "\"grpc://\"" 
-                help: write one such as "http://localhost:8000" or "grpc://localhost:8001"
             conflicting-options: the addresses of a node are all of REST or all of gRPC
                 "\"grpc://a:1/x\"" 
                 help: make a node of its own for this one
+            unknown-value: "grpc://" is no address of a server
+                "\"grpc://\"" 
+                help: write one such as "http://localhost:8000" or "grpc://localhost:8001"
         "#]],
     );
     check(
