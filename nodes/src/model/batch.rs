@@ -5,8 +5,9 @@ use super::Tokens;
 use crate::{
     adapter::{Adapter, AdapterRows},
     compute,
+    ops::has_kernels,
 };
-use candle_core::Result;
+use candle_core::{Device, Result};
 use std::{
     iter,
     ops::Range,
@@ -16,6 +17,10 @@ use std::{
 /// Texts are read together up to about this many tokens: enough rows for the products to be worth
 /// it, and few enough for what lies between two layers to stay in the caches.
 const CHUNK_TOKENS: usize = 1024;
+
+/// The same on a device, which is to have much to do at once. What lies between two layers takes some
+/// 20 KiB a token.
+const DEVICE_CHUNK_TOKENS: usize = 32 * 1024;
 
 /// Fewer tokens than these are not worth a thread of their own.
 const MIN_CHUNK_TOKENS: usize = 64;
@@ -44,6 +49,7 @@ pub(super) struct Packed<'a> {
 /// gives back into the order of the texts.
 pub(super) fn in_chunks<T: Send + Sync>(
     texts: &[Sequence],
+    device: &Device,
     read: impl Fn(&Packed<'_>, &[Option<&Arc<Adapter>>]) -> Result<Vec<T>> + Sync,
 ) -> Result<Vec<T>> {
     if texts.is_empty() {
@@ -53,7 +59,10 @@ pub(super) fn in_chunks<T: Send + Sync>(
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|index| pointer(adapter(*index)));
     let lengths = order.iter().map(|index| texts[*index].tokens.ids.len());
-    let chunks = chunks(lengths, compute::current_threads());
+    let chunks = match has_kernels(device) {
+        true => chunks(lengths, compute::current_threads(), CHUNK_TOKENS),
+        false => chunks(lengths, 1, DEVICE_CHUNK_TOKENS),
+    };
     let results: Vec<OnceLock<Result<Vec<T>>>> = chunks.iter().map(|_| OnceLock::new()).collect();
     compute::parallel(chunks.len(), |range| {
         for (chunk, result) in chunks[range.clone()].iter().zip(&results[range]) {
@@ -78,13 +87,17 @@ pub(super) fn in_chunks<T: Send + Sync>(
 /// for the caches. Each is read by one thread, without waiting for the others between the layers. A
 /// batch that is too small for that, or of texts too unequal, stays whole: its products are divided
 /// among the threads instead.
-fn chunks(lengths: impl Iterator<Item = usize> + Clone, threads: usize) -> Vec<Range<usize>> {
+fn chunks(
+    lengths: impl Iterator<Item = usize> + Clone,
+    threads: usize,
+    most: usize,
+) -> Vec<Range<usize>> {
     let total: usize = lengths.clone().sum();
     let whole = || iter::once(0..lengths.clone().count()).collect();
     if total < MIN_CHUNK_TOKENS * threads {
         return whole();
     }
-    let rounds = total.div_ceil(CHUNK_TOKENS * threads);
+    let rounds = total.div_ceil(most * threads);
     let mut chunks: Vec<Chunk> = Vec::with_capacity(rounds * threads);
     let mut start = 0;
     for (index, length) in lengths.clone().enumerate() {
@@ -151,7 +164,7 @@ mod tests {
     fn small_batches_stay_whole_and_large_ones_are_divided() {
         // The number of texts in each chunk.
         let of = |lengths: &[usize], threads| -> Vec<usize> {
-            let chunks = chunks(lengths.iter().copied(), threads);
+            let chunks = chunks(lengths.iter().copied(), threads, CHUNK_TOKENS);
             chunks.into_iter().map(|chunk| chunk.len()).collect()
         };
         assert_eq!(of(&[0], 2), [1]);
@@ -168,7 +181,7 @@ mod tests {
             lengths in prop::collection::vec(0usize..600, 0..80),
             threads in 1usize..9,
         ) {
-            let chunks = chunks(lengths.iter().copied(), threads);
+            let chunks = chunks(lengths.iter().copied(), threads, CHUNK_TOKENS);
             let covered: Vec<usize> = chunks.iter().cloned().flatten().collect();
             prop_assert_eq!(covered, (0..lengths.len()).collect::<Vec<_>>());
             // A batch of one round may stay whole.
