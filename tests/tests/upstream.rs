@@ -1,7 +1,6 @@
 //! The example with a model on a server: it answers while its server is away, and uses it when it is
 //! there.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 use serde_json::json;
 use std::time::Duration;

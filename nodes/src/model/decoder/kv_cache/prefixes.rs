@@ -234,10 +234,14 @@ impl Prefixes {
     }
 }
 
+/// An adapter and the tokens that were read with it.
+#[cfg(test)]
+pub(super) type Read = (Option<u64>, Vec<u32>);
+
 #[cfg(test)]
 impl Prefixes {
     /// Every block of every node: what it holds is what was read up to its end, with which adapter.
-    pub(super) fn contents(&self) -> Vec<(Span, u32, (Option<u64>, Vec<u32>))> {
+    pub(super) fn contents(&self) -> Vec<(Span, u32, Read)> {
         let mut contents = Vec::new();
         for node in self.nodes.values() {
             let (mut tokens, mut edge) = (Vec::new(), &node.edge);
