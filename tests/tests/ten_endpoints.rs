@@ -1,8 +1,6 @@
 //! Ten addresses of one model of which three fail: no client gets an error after the first second, and
 //! what is repaired is used again.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-
 use futures::future::join_all;
 use serde_json::json;
 use std::time::Duration;

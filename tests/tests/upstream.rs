@@ -1,7 +1,6 @@
 //! The example with a model on a server: it answers while its server is away, and uses it when it is
 //! there.
 
-
 use serde_json::json;
 use std::time::Duration;
 use tests::{Engine, repository, upstream::Upstream, write_graph};
