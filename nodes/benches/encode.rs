@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for weights in [WeightType::F32, WeightType::Int8] {
         let options = EncoderOptions {
             weights,
+            device: real_models::device(),
             ..EncoderOptions::default()
         };
         let encoder = Encoder::load(&folder, &options)?;

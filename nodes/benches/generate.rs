@@ -5,7 +5,6 @@
 #[path = "../tests/real_models/mod.rs"]
 mod real_models;
 
-use candle_core::Device;
 use nodes::{
     adapter::Adapter,
     compute::ComputePool,
@@ -37,7 +36,7 @@ fn main() {
 fn measure(threads: usize) {
     let path = real_models::gemma();
     let began = Instant::now();
-    let model = LanguageModel::load(&path, &Device::Cpu).expect("the model loads");
+    let model = LanguageModel::load(&path, &real_models::device()).expect("the model loads");
     println!(
         "load, s                      {:8.2}",
         began.elapsed().as_secs_f64()

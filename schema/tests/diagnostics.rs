@@ -449,6 +449,18 @@ fn conflicts_and_superfluous_things() {
 }
 
 #[test]
+fn eight_bits_are_for_processors() {
+    check(
+        "model m { source \"file:m\"; device \"cuda:0\"; dtype int8 }",
+        expect![[r#"
+            conflicting-options: `dtype=int8` is for models on the processor
+                "int8" 
+                help: leave `dtype` out where `device` is a GPU
+        "#]],
+    );
+}
+
+#[test]
 fn addresses_devices_and_sources() {
     check(
         "server { listen \"8000\"; admin \"localhost:99999\" }\nmodel m { source \"gemma\" sha256=\"12\"; device gpu; dtype f16 }\nindex i { path a; qdrant \"u\" }",

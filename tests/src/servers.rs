@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// How long a server may take to answer after its start.
 const START: Duration = Duration::from_secs(120);

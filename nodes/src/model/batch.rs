@@ -5,8 +5,9 @@ use super::Tokens;
 use crate::{
     adapter::{Adapter, AdapterRows},
     compute,
+    ops::has_kernels,
 };
-use candle_core::Result;
+use candle_core::{Device, Result};
 use std::{cmp::Reverse, sync::Arc};
 
 /// Texts are read together up to about this many tokens: enough rows for the products to be worth
@@ -16,6 +17,10 @@ const CHUNK_TOKENS: usize = 1024;
 /// In a text of so many tokens, attention costs as much as all else: about right for the encoders
 /// that there are, and enough to tell which of two texts takes longer.
 const ATTENTION_TOKENS: usize = 1500;
+
+/// The same on a device, which is to have much to do at once. What lies between two layers takes some
+/// 20 KiB a token.
+const DEVICE_CHUNK_TOKENS: usize = 32 * 1024;
 
 /// Fewer tokens than these are not worth a thread of their own.
 const MIN_CHUNK_TOKENS: usize = 64;
@@ -44,6 +49,7 @@ pub(super) struct Packed<'a> {
 /// gives back into the order of the texts.
 pub(super) fn in_chunks<T: Send + Sync>(
     texts: &[Sequence],
+    device: &Device,
     read: impl Fn(&Packed<'_>, &[Option<&Arc<Adapter>>]) -> Result<Vec<T>> + Sync,
 ) -> Result<Vec<T>> {
     if texts.is_empty() {
@@ -51,7 +57,10 @@ pub(super) fn in_chunks<T: Send + Sync>(
     }
     let adapter = |index: usize| texts[index].adapter.as_ref();
     let lengths: Vec<usize> = texts.iter().map(|text| text.tokens.ids.len()).collect();
-    let mut chunks = chunks(&lengths, compute::current_threads());
+    let mut chunks = match has_kernels(device) {
+        true => chunks(&lengths, compute::current_threads(), CHUNK_TOKENS),
+        false => chunks(&lengths, 1, DEVICE_CHUNK_TOKENS),
+    };
     for chunk in &mut chunks {
         chunk.sort_by_key(|index| pointer(adapter(*index)));
     }
@@ -75,13 +84,13 @@ pub(super) fn in_chunks<T: Send + Sync>(
 ///
 /// The longest text goes first, each into the chunk that has least to do (Graham 1969, *Bounds on
 /// multiprocessing timing anomalies*).
-fn chunks(lengths: &[usize], threads: usize) -> Vec<Vec<usize>> {
+fn chunks(lengths: &[usize], threads: usize, most: usize) -> Vec<Vec<usize>> {
     let total: usize = lengths.iter().sum();
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     if total < MIN_CHUNK_TOKENS * threads {
         return vec![order];
     }
-    let rounds = total.div_ceil(CHUNK_TOKENS * threads);
+    let rounds = total.div_ceil(most * threads);
     order.sort_by_key(|index| Reverse(lengths[*index]));
     let mut chunks = vec![(0, Vec::new()); rounds * threads];
     for index in order {
@@ -138,7 +147,7 @@ mod tests {
     fn small_batches_stay_whole_and_large_ones_are_divided() {
         // The number of texts in each chunk.
         let of = |lengths: &[usize], threads| -> Vec<usize> {
-            let chunks = chunks(lengths, threads);
+            let chunks = chunks(lengths, threads, CHUNK_TOKENS);
             chunks.into_iter().map(|chunk| chunk.len()).collect()
         };
         assert_eq!(of(&[0], 2), [1]);
@@ -154,7 +163,7 @@ mod tests {
         let mixed: Vec<usize> = (1..=32).map(|length| 8 * length).collect();
         let short: Vec<usize> = (0..32).map(|index| 8 + index % 5).collect();
         for lengths in [mixed, short] {
-            let chunks = chunks(&lengths, 2);
+            let chunks = chunks(&lengths, 2, CHUNK_TOKENS);
             let work = |chunk: &Vec<usize>| -> usize {
                 chunk.iter().map(|index| work_of(lengths[*index])).sum()
             };
@@ -171,7 +180,7 @@ mod tests {
             lengths in prop::collection::vec(0usize..600, 0..80),
             threads in 1usize..9,
         ) {
-            let chunks = chunks(&lengths, threads);
+            let chunks = chunks(&lengths, threads, CHUNK_TOKENS);
             let mut covered: Vec<usize> = chunks.iter().flatten().copied().collect();
             covered.sort_unstable();
             prop_assert_eq!(covered, (0..lengths.len()).collect::<Vec<_>>());

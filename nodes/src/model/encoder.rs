@@ -119,7 +119,7 @@ impl Encoder {
             Pooling::First => Wanted::First,
             _ => Wanted::All,
         };
-        in_chunks(texts, |batch, _| {
+        in_chunks(texts, &model.base.device, |batch, _| {
             let rows = model
                 .bert
                 .forward(batch, wanted)?
@@ -150,7 +150,7 @@ impl Encoder {
     /// The computation fails on its device, or there is a [`Encoder::scoring_problem`].
     pub fn score(&self, texts: &[Sequence]) -> Result<Vec<f32>> {
         let model = &*self.0;
-        in_chunks(texts, |batch, adapters| {
+        in_chunks(texts, &model.base.device, |batch, adapters| {
             let rows = model.bert.forward(batch, Wanted::First)?;
             let mut scores = Vec::with_capacity(adapters.len());
             for same in adapters.chunk_by(|a, b| pointer(*a) == pointer(*b)) {

@@ -31,38 +31,49 @@ pub fn attention_packed(qkv: &Tensor, heads: usize, offsets: &[usize]) -> Result
     packed_by_candle(qkv, heads, offsets)
 }
 
-/// The same with candle's operations, sequence by sequence.
+/// The same with candle's operations, all sequences at once: they are laid beside each other, padded
+/// to the longest, so that a device has one large product to do and not many small ones.
 pub(super) fn packed_by_candle(qkv: &Tensor, heads: usize, offsets: &[usize]) -> Result<Tensor> {
     let (m, width) = qkv.dims2()?;
     let (hidden, dim) = (width / 3, width / 3 / heads);
-    if m == 0 {
+    let lengths = offsets.windows(2).map(|pair| pair[1] - pair[0]);
+    let longest = lengths.clone().max().unwrap_or(0);
+    if longest == 0 {
         return Tensor::zeros((0, hidden), DType::F32, qkv.device());
     }
-    let scale = 1.0 / (dim as f64).sqrt();
-    let mut out = Vec::with_capacity(offsets.len());
-    for pair in offsets.windows(2) {
-        let len = pair[1] - pair[0];
-        if len == 0 {
-            continue;
-        }
-        let rows = qkv.narrow(0, pair[0], len)?.reshape((len, 3, heads, dim))?;
-        let part = |i| {
-            rows.narrow(1, i, 1)?
-                .squeeze(1)?
-                .transpose(0, 1)?
-                .contiguous()
-        };
-        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-        let scores = (q.matmul(&k.t()?)? * scale)?;
-        let mixed = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
-        out.push(
-            mixed
-                .transpose(0, 1)?
-                .contiguous()?
-                .reshape((len, hidden))?,
-        );
+    let sequences = offsets.len() - 1;
+    // Where each row of the padded form comes from, and whether it is one.
+    let (mut from, mut bias) = (Vec::new(), Vec::new());
+    let mut places = Vec::with_capacity(m);
+    for (sequence, length) in lengths.enumerate() {
+        let start = sequence * longest;
+        places.extend((start..start + length).map(|place| place as u32));
+        let last = offsets[sequence + 1].saturating_sub(1);
+        from.extend((0..longest).map(|i| (offsets[sequence] + i).min(last) as u32));
+        bias.extend((0..longest).map(|i| if i < length { 0.0 } else { f32::NEG_INFINITY }));
     }
-    Tensor::cat(&out, 0)
+    let device = qkv.device();
+    let from = Tensor::from_vec(from, sequences * longest, device)?;
+    let bias = Tensor::from_vec(bias, (sequences, 1, 1, longest), device)?;
+    let padded = qkv
+        .index_select(&from, 0)?
+        .reshape((sequences, longest, 3, heads, dim))?;
+    let part = |i| {
+        let part = padded.narrow(2, i, 1)?.squeeze(2)?;
+        part.transpose(1, 2)?.contiguous()
+    };
+    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+    let scale = 1.0 / (dim as f64).sqrt();
+    let scores = (q.matmul(&k.transpose(2, 3)?)? * scale)?.broadcast_add(&bias)?;
+    let mixed = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
+    let rows = mixed
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((sequences * longest, hidden))?;
+    match places.len() == sequences * longest {
+        true => Ok(rows),
+        false => rows.index_select(&Tensor::from_vec(places, m, device)?, 0),
+    }
 }
 
 /// Elements of a cache.

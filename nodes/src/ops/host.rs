@@ -2,7 +2,10 @@
 
 use crate::kernel::Isa;
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor};
-use std::ops::{Deref, Range};
+use std::{
+    ops::{Deref, Range},
+    sync::OnceLock,
+};
 
 /// The floats of a tensor, as long as this lives.
 pub(super) struct Floats<'a> {
@@ -24,15 +27,31 @@ impl Deref for Floats<'_> {
 }
 
 /// The instructions that kernels use on this processor: `portable`, `neon`, `avx2` or `avx512`. The
-/// best that there are, or those that the environment variable `ENGINE_ISA` names.
+/// best that there are, or those that the environment variable `ENGINE_ISA` names; `candle` where it
+/// says so, and operations are candle's own.
 #[must_use]
 pub fn instructions() -> String {
-    format!("{:?}", Isa::best()).to_lowercase()
+    match by_candle_alone() {
+        true => "candle".to_owned(),
+        false => format!("{:?}", Isa::best()).to_lowercase(),
+    }
 }
 
-/// Whether a tensor is in main memory, where the kernels work.
+/// Whether the kernels of this crate compute on a device. On others it is candle's operations, and
+/// everywhere if `ENGINE_ISA` is `candle`: what runs on a GPU can be tried, and compared, without one.
+#[must_use]
+pub fn has_kernels(device: &Device) -> bool {
+    device.is_cpu() && !by_candle_alone()
+}
+
+fn by_candle_alone() -> bool {
+    static ALONE: OnceLock<bool> = OnceLock::new();
+    *ALONE.get_or_init(|| std::env::var("ENGINE_ISA").is_ok_and(|isa| isa == "candle"))
+}
+
+/// Whether a tensor is where the kernels compute.
 pub(super) fn is_host(x: &Tensor) -> bool {
-    x.device().is_cpu()
+    has_kernels(x.device())
 }
 
 /// The floats of a contiguous tensor in main memory.

@@ -2,7 +2,7 @@
 
 use super::{
     device::DeviceWeight,
-    host::{floats, is_host, tensor},
+    host::{floats, has_kernels, is_host, tensor},
     weight::{pack, pack_quantized},
 };
 use crate::kernel::{self, After, Isa, Weight};
@@ -137,7 +137,7 @@ impl Linear {
         if let Some(other) = parts.iter().find(|part| part.columns != inputs) {
             candle_core::bail!("a stack of layers of {inputs} and {} inputs", other.columns);
         }
-        let weights = if device.is_cpu() {
+        let weights = if has_kernels(device) {
             Weights::Host(parts.iter().map(pack_quantized).collect::<Result<_>>()?)
         } else {
             let parts = parts

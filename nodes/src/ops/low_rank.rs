@@ -123,28 +123,30 @@ fn same(a: &Option<&LowRank>, b: &Option<&LowRank>) -> bool {
     }
 }
 
-/// The same with candle's operations, row by row.
+/// The same with candle's operations: two products for each run of rows with one adapter.
 pub(super) fn by_candle(
     y: &Tensor,
     first: usize,
     x: &Tensor,
     rows: &[Option<&LowRank>],
 ) -> Result<Tensor> {
-    let (m, n) = y.dims2()?;
-    let mut out = Vec::with_capacity(m);
-    for (i, adapter) in rows.iter().enumerate() {
-        let row = y.narrow(0, i, 1)?;
-        let Some(adapter) = adapter else {
-            out.push(row);
-            continue;
-        };
-        let width = adapter.out_features();
-        let change = x.narrow(0, i, 1)?.matmul(&adapter.a.t()?)?;
-        let change = change.matmul(&adapter.b)?;
-        let changed = (row.narrow(1, first, width)? + change)?;
-        let after = first + width;
-        let (head, tail) = (row.narrow(1, 0, first)?, row.narrow(1, after, n - after)?);
-        out.push(Tensor::cat(&[head, changed, tail], 1)?);
+    let n = y.dim(1)?;
+    let mut out = Vec::new();
+    let mut start = 0;
+    for run in rows.chunk_by(same) {
+        let y = y.narrow(0, start, run.len())?;
+        out.push(match run[0] {
+            None => y,
+            Some(adapter) => {
+                let x = x.narrow(0, start, run.len())?;
+                let change = x.matmul(&adapter.a.t()?)?.matmul(&adapter.b)?;
+                let after = first + adapter.out_features();
+                let changed = (y.narrow(1, first, after - first)? + change)?;
+                let (head, tail) = (y.narrow(1, 0, first)?, y.narrow(1, after, n - after)?);
+                Tensor::cat(&[head, changed, tail], 1)?
+            }
+        });
+        start += run.len();
     }
     Tensor::cat(&out, 0)
 }

@@ -15,6 +15,7 @@ mod host;
 mod linear;
 mod low_rank;
 mod norm;
+mod paged;
 mod rope;
 mod weight;
 
@@ -25,8 +26,9 @@ pub use activation::{gelu_mul, silu_mul, softmax};
 pub use attention::{
     CausalAttention, KvElements, KvRow, KvView, attention_causal, attention_dense, attention_packed,
 };
-pub use host::instructions;
+pub use host::{has_kernels, instructions};
 pub use linear::{Linear, Quantized, Then, WeightType};
 pub use low_rank::{LowRank, add_low_rank};
 pub use norm::{layer_norm, rms_norm};
+pub use paged::PagedPlan;
 pub use rope::{Rope, RopeLayout, RopeTable};

@@ -240,6 +240,62 @@ fn attention_equals_candle() -> Result<()> {
     Ok(())
 }
 
+/// Sequences of different lengths, some with one row and one with several, in blocks that lie anywhere.
+#[test]
+fn attention_over_a_slab_equals_the_kernels() -> Result<()> {
+    const BLOCK: usize = 8;
+    let (blocks, dim) = (12, 24);
+    let (keys, values) = (random(&[blocks * BLOCK, 48]), random(&[blocks * BLOCK, 48]));
+    let (before_k, before_v) = (keys.copy()?, values.copy()?);
+    let lists: [&[u32]; 3] = [&[7, 2, 11, 0], &[5], &[9, 1, 3]];
+    let ends = [(25, 1), (3, 1), (13, 6)];
+    // The order of a step: a prompt that is being read may stand between texts that are being made.
+    let rows: Vec<_> = [0, 2, 1]
+        .into_iter()
+        .flat_map(|s| (ends[s].0..ends[s].0 + ends[s].1).map(move |p| (lists[s], p)))
+        .map(|(blocks, position)| KvRow { blocks, position })
+        .collect();
+    let (q, k, v) = (random(&[8, 144]), random(&[8, 48]), random(&[8, 48]));
+    for window in [None, Some(9)] {
+        let attention = CausalAttention {
+            heads: 6,
+            kv_heads: 2,
+            head_dim: dim,
+            scale: 0.2,
+            window,
+        };
+        let plan = PagedPlan::new(&rows, BLOCK, window, 48, &Device::Cpu)?;
+        plan.write(&keys, &k)?;
+        plan.write(&values, &v)?;
+        let got = plan.attend(&q, &keys, &values, &attention)?;
+        // The kernels have the heads of a block one after the other.
+        let lines = |slab: &Tensor| -> Result<Vec<f32>> {
+            let slab = slab.reshape((blocks, BLOCK, 2, dim))?.transpose(1, 2)?;
+            slab.contiguous()?.flatten_all()?.to_vec1()
+        };
+        let (keys, values) = (lines(&keys)?, lines(&values)?);
+        let cache = KvView {
+            keys: KvElements::F32(&keys),
+            values: KvElements::F32(&values),
+            block_len: BLOCK,
+        };
+        assert_same(&got, &attention_causal(&q, &rows, cache, &attention)?, 1e-5);
+    }
+    // Nothing but the rows' own places was written.
+    let changed = |now: &Tensor, before: &Tensor| -> Result<usize> {
+        let (now, before) = (now.to_vec2::<f32>()?, before.to_vec2::<f32>()?);
+        Ok(now.iter().zip(&before).filter(|(a, b)| a != b).count())
+    };
+    assert_eq!(changed(&keys, &before_k)?, rows.len());
+    assert_eq!(changed(&values, &before_v)?, rows.len());
+    let far = [KvRow {
+        blocks: &[0],
+        position: BLOCK,
+    }];
+    assert!(PagedPlan::new(&far, BLOCK, None, 48, &Device::Cpu).is_err());
+    Ok(())
+}
+
 #[test]
 fn adapters_equal_candle() -> Result<()> {
     let (x, y) = (random(&[6, 20]), random(&[6, 30]));

@@ -231,6 +231,11 @@ fn device(name: &str) -> Result<Device, NodeError> {
     let Some(ordinal) = name.strip_prefix("cuda:") else {
         return Ok(Device::Cpu);
     };
+    if !cfg!(feature = "cuda") {
+        return Err(NodeError::failed(format!(
+            "device {name:?} takes an engine that is built with `--features cuda`"
+        )));
+    }
     let ordinal = ordinal
         .parse()
         .map_err(|_| NodeError::failed(format!("no device {name:?}")))?;

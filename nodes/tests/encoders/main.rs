@@ -45,7 +45,11 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
 }
 
 fn load(folder: &Path) -> Encoder {
-    Encoder::load(folder, &EncoderOptions::default()).unwrap()
+    let options = EncoderOptions {
+        device: real_models::device(),
+        ..EncoderOptions::default()
+    };
+    Encoder::load(folder, &options).unwrap()
 }
 
 /// Adapters that were loaded before.

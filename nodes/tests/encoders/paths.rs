@@ -2,8 +2,8 @@
 
 use std::{env, process::Command};
 
-/// The paths that the processor may have besides the best.
-const SLOWER: [&str; 2] = ["portable", "avx2"];
+/// The paths that the processor may have besides the best; `candle` is what runs on a GPU.
+const SLOWER: [&str; 3] = ["portable", "avx2", "candle"];
 
 /// Runs the comparisons with Python again, in processes that use other instructions.
 #[test]
@@ -25,7 +25,7 @@ fn kernels_run_as_asked() {
     let is_here = |path: &str| match path {
         #[cfg(target_arch = "x86_64")]
         "avx2" => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-        other => other == "portable",
+        other => other == "portable" || other == "candle",
     };
     if let Ok(path) = env::var("ENGINE_ISA")
         && is_here(&path)

@@ -12,7 +12,7 @@ fn logits_with_an_adapter_are_those_of_peft() {
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| logits[id]).collect();
         let with = difference(&ours, &case.top_logits);
         println!("{:?}: {with}", case.prompt);
-        assert!(with <= LOGIT_TOLERANCE, "{:?}: {with}", case.prompt);
+        assert!(with <= logit_tolerance(), "{:?}: {with}", case.prompt);
         let bare = bench.read(&case.tokens, MAX_ROWS, None);
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| bare[id]).collect();
         let without = difference(&ours, &case.top_logits);
@@ -67,12 +67,17 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
         })
         .collect();
     let together = bench.step(&mut rows);
+    // On a GPU the rows of a part and single ones are off each in its own way.
+    let bound = match has_kernels(&real_models::device()) {
+        true => LOGIT_TOLERANCE,
+        false => 2.0 * CANDLE_TOLERANCE,
+    };
     for (index, (alone, together)) in alone.iter().zip(&together).enumerate() {
         for (choice, alone) in alone.iter().enumerate() {
             let difference = difference(alone, together);
             let own = choice == index % 3;
             assert_eq!(
-                difference <= LOGIT_TOLERANCE,
+                difference <= bound,
                 own,
                 "{:?} with choice {choice}: {difference}",
                 cases[index].prompt

@@ -68,7 +68,7 @@ fn logits_are_those_of_transformers() {
         worst = worst.max(difference);
     }
     assert!(
-        worst <= LOGIT_TOLERANCE,
+        worst <= logit_tolerance(),
         "largest difference of a logit: {worst}"
     );
 }
@@ -88,7 +88,7 @@ fn greedy_tokens_are_those_of_transformers_where_its_margin_allows() {
         if let Some(place) = parted {
             let margin = case.margin[place];
             assert!(
-                margin <= 2.0 * LOGIT_TOLERANCE,
+                margin <= 2.0 * logit_tolerance(),
                 "{:?} parts at {place} in spite of a margin of {margin}",
                 case.prompt
             );
@@ -96,8 +96,13 @@ fn greedy_tokens_are_those_of_transformers_where_its_margin_allows() {
         followed += parted.unwrap_or(made.len());
     }
     println!("{followed} of {} tokens before parting", 20 * 64);
+    // The rougher activations of a GPU part earlier.
+    let expected = match has_kernels(&real_models::device()) {
+        true => 20 * 64 / 2,
+        false => 20 * 64 / 3,
+    };
     assert!(
-        followed >= 20 * 64 / 2,
+        followed >= expected,
         "only {followed} tokens before parting"
     );
 }
@@ -119,7 +124,7 @@ fn logits_along_the_reference_text_agree() {
             }]);
             let best = logits[0][likeliest(&logits[0]).unwrap() as usize];
             let behind = best - logits[0][token as usize];
-            let allowed = (2.0 * LOGIT_TOLERANCE - case.margin[place]).max(0.0);
+            let allowed = (2.0 * logit_tolerance() - case.margin[place]).max(0.0);
             assert!(
                 behind <= allowed,
                 "{:?} at {place}: {behind} behind",
@@ -174,7 +179,7 @@ fn a_text_longer_than_the_window_agrees_however_it_is_read() {
                 let difference = difference(&ours, &point.top_logits);
                 println!("parts of {part}, position {}: {difference}", point.position);
                 assert!(
-                    difference <= LOGIT_TOLERANCE,
+                    difference <= logit_tolerance(),
                     "at {}: {difference}",
                     point.position
                 );

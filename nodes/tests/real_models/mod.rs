@@ -2,6 +2,7 @@
 //! the same cache.
 #![allow(dead_code, reason = "each test crate uses the models that it needs")]
 
+use candle_core::Device;
 use nodes::source::{Fetcher, Settings, Silent};
 use schema::{ModelSource, Text};
 use std::{path::PathBuf, sync::Arc};
@@ -19,6 +20,22 @@ pub fn minilm() -> PathBuf {
 /// The GGUF file of Gemma 3 270M, Q4_K_M.
 pub fn gemma() -> PathBuf {
     fetch(GEMMA)
+}
+
+/// Where models compute: on the processor, or on the device that `ENGINE_TEST_DEVICE` names, such as
+/// `cuda:0`, in a build with the feature `cuda`.
+pub fn device() -> Device {
+    let Ok(name) = std::env::var("ENGINE_TEST_DEVICE") else {
+        return Device::Cpu;
+    };
+    let ordinal = name.strip_prefix("cuda:").map(str::parse);
+    match ordinal {
+        Some(Ok(ordinal)) => match Device::new_cuda(ordinal) {
+            Ok(device) => device,
+            Err(error) => panic!("ENGINE_TEST_DEVICE={name}: {error}"),
+        },
+        _ => panic!("ENGINE_TEST_DEVICE={name}: not a device"),
+    }
 }
 
 fn fetch(uri: &str) -> PathBuf {

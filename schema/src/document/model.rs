@@ -114,6 +114,13 @@ impl ModelDecl {
                     .help("write \"cpu\", or \"cuda:0\" for the first GPU")
             });
         }
+        if gpu.is_some() && model.dtype.value == "int8" {
+            f.report(|| {
+                let message = "`dtype=int8` is for models on the processor";
+                Diagnostic::error(codes::CONFLICTING_OPTIONS, message, model.dtype.span)
+                    .help("leave `dtype` out where `device` is a GPU")
+            });
+        }
         model
     }
 }

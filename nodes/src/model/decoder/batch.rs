@@ -1,9 +1,9 @@
 //! The rows that go through a decoder together: of several sequences, each at its own place.
 
-use super::kv_cache::{KvPool, Sequence, Span};
+use super::kv_cache::{BLOCK, KvLayer, KvPool, KvWriter, Sequence};
 use crate::{
     adapter::{Adapter, AdapterRows},
-    ops::{CausalAttention, KvRow, attention_causal},
+    ops::{CausalAttention, KvRow, PagedPlan, attention_causal},
 };
 use candle_core::{Device, Result, Storage, Tensor};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(super) struct Batch<'a> {
     sequences: Vec<&'a Sequence>,
     /// The sequence of each row.
     owners: Vec<usize>,
+    /// What the rows see of a cache on a device, for each span; made by the first layer that asks.
+    plans: [Option<PagedPlan>; 2],
     pool: &'a mut KvPool,
 }
 
@@ -44,6 +46,7 @@ impl<'a> Batch<'a> {
             wanted: Vec::new(),
             sequences: Vec::with_capacity(rows.len()),
             owners: Vec::new(),
+            plans: [None, None],
             pool,
         };
         for rows in rows {
@@ -77,32 +80,36 @@ impl<'a> Batch<'a> {
         values: &Tensor,
     ) -> Result<Tensor> {
         let span = self.pool.span(layer);
-        self.store(layer, span, keys, values)?;
         let rows: Vec<KvRow<'_>> = (self.owners.iter().zip(&self.positions))
             .map(|(&owner, &position)| KvRow {
                 blocks: self.sequences[owner].list(span),
                 position: position as usize,
             })
             .collect();
-        // The cache lies in main memory whatever the device; so do the few rows that go through it.
-        let device = queries.device();
-        let queries = queries.to_device(&Device::Cpu)?;
-        let mixed = attention_causal(&queries, &rows, self.pool.view(layer), attention)?;
-        mixed.to_device(device)
-    }
-
-    fn store(&mut self, layer: usize, span: Span, keys: &Tensor, values: &Tensor) -> Result<()> {
-        let width = keys.dim(1)?;
-        let mut writer = self.pool.writer(layer);
-        with_floats(keys, |keys| {
-            with_floats(values, |values| {
-                let rows = keys.chunks(width).zip(values.chunks(width));
-                for (row, (key, value)) in rows.enumerate() {
-                    let list = self.sequences[self.owners[row]].list(span);
-                    writer.write(list, self.positions[row] as usize, key, value);
-                }
-            })
-        })?
+        match self.pool.layer(layer) {
+            KvLayer::Host(mut writer) => {
+                write(&mut writer, &rows, keys, values)?;
+                attention_causal(queries, &rows, writer.view(), attention)
+            }
+            KvLayer::Device(layer) => {
+                let Some([cached_keys, cached_values]) = layer.slabs() else {
+                    candle_core::bail!("no room was made for the rows of a step");
+                };
+                let plan = match &mut self.plans[span as usize] {
+                    Some(plan) => plan,
+                    none => none.insert(PagedPlan::new(
+                        &rows,
+                        BLOCK,
+                        attention.window,
+                        keys.dim(1)?,
+                        keys.device(),
+                    )?),
+                };
+                plan.write(cached_keys, keys)?;
+                plan.write(cached_values, values)?;
+                plan.attend(queries, cached_keys, cached_values, attention)
+            }
+        }
     }
 
     /// The rows of `x` whose logits are wanted.
@@ -113,6 +120,24 @@ impl<'a> Batch<'a> {
         let wanted = Tensor::new(self.wanted.as_slice(), x.device())?;
         x.index_select(&wanted, 0)
     }
+}
+
+/// Writes each row's key and value to its place.
+fn write(
+    writer: &mut KvWriter<'_>,
+    rows: &[KvRow<'_>],
+    keys: &Tensor,
+    values: &Tensor,
+) -> Result<()> {
+    let width = keys.dim(1)?;
+    with_floats(keys, |keys| {
+        with_floats(values, |values| {
+            let pairs = keys.chunks(width).zip(values.chunks(width));
+            for (row, (key, value)) in rows.iter().zip(pairs) {
+                writer.write(row.blocks, row.position, key, value);
+            }
+        })
+    })?
 }
 
 /// Lets `read` see the numbers of a tensor, without a copy if they lie in main memory and together.

@@ -16,8 +16,9 @@
 mod prefixes;
 mod sharing;
 
-use crate::ops::{KvElements, KvView};
-use candle_core::{Result, bail};
+use super::kv_device::DeviceLayer;
+use crate::ops::{KvElements, KvView, has_kernels};
+use candle_core::{Device, Result, bail};
 use half::{f16, slice::HalfFloatSliceExt};
 use prefixes::{Prefixes, Prompt};
 
@@ -49,8 +50,16 @@ impl Span {
 }
 
 /// The keys and values of one layer.
+#[derive(Debug)]
+enum Layer {
+    /// In main memory, for the kernels.
+    Host(HostLayer),
+    /// On a device, for candle's operations.
+    Device(DeviceLayer),
+}
+
 #[derive(Debug, Default)]
-struct Layer {
+struct HostLayer {
     keys: Vec<f16>,
     values: Vec<f16>,
 }
@@ -72,6 +81,7 @@ struct Blocks {
 #[derive(Debug)]
 pub struct KvPool {
     shape: KvShape,
+    device: Device,
     max_bytes: usize,
     max_rows: usize,
     layers: Vec<Layer>,
@@ -110,9 +120,9 @@ impl Sequence {
 }
 
 impl KvPool {
-    /// Memory of at most `max_bytes`, for steps of at most `max_rows` rows a sequence. It is taken as
-    /// it is needed.
-    pub fn new(shape: KvShape, max_bytes: usize, max_rows: usize) -> Self {
+    /// Memory of at most `max_bytes` on a device, for steps of at most `max_rows` rows a sequence. It is
+    /// taken as it is needed.
+    pub fn new(shape: KvShape, device: &Device, max_bytes: usize, max_rows: usize) -> Self {
         let blocks = Span::ALL.map(|span| {
             let of_span = |window: &&Option<usize>| window.is_some() == (span == Span::Sliding);
             let mut windows = shape.windows.iter().filter(of_span);
@@ -124,9 +134,10 @@ impl KvPool {
                 reserved: 0,
             }
         });
-        let layers = shape.windows.iter().map(|_| Layer::default()).collect();
+        let layers = shape.windows.iter().map(|_| Layer::on(device)).collect();
         Self {
             shape,
+            device: device.clone(),
             max_bytes,
             max_rows,
             layers,
@@ -214,7 +225,7 @@ impl KvPool {
                 if held == sequence.reserved[index] {
                     bail!("a sequence outgrows the {held} blocks that were agreed");
                 }
-                let block = self.take(span);
+                let block = self.take(span)?;
                 sequence.lists[index].push(block);
             }
         }
@@ -239,21 +250,15 @@ impl KvPool {
         })
     }
 
-    /// Writes the key and value of one position of a layer, the heads one after the other.
-    pub(super) fn writer(&mut self, layer: usize) -> KvWriter<'_> {
-        KvWriter {
-            kv_heads: self.shape.kv_heads,
-            head_dim: self.shape.head_dim,
-            layer: &mut self.layers[layer],
-        }
-    }
-
-    pub(super) fn view(&self, layer: usize) -> KvView<'_> {
-        let layer = &self.layers[layer];
-        KvView {
-            keys: KvElements::F16(&layer.keys),
-            values: KvElements::F16(&layer.values),
-            block_len: BLOCK,
+    /// What a layer has for the rows of a step.
+    pub(super) fn layer(&mut self, layer: usize) -> KvLayer<'_> {
+        match &mut self.layers[layer] {
+            Layer::Host(host) => KvLayer::Host(KvWriter {
+                kv_heads: self.shape.kv_heads,
+                head_dim: self.shape.head_dim,
+                layer: host,
+            }),
+            Layer::Device(device) => KvLayer::Device(device),
         }
     }
 
@@ -264,25 +269,24 @@ impl KvPool {
         }
     }
 
-    fn take(&mut self, span: Span) -> u32 {
+    fn take(&mut self, span: Span) -> Result<u32> {
         let mut taken = [0; 2];
         taken[span as usize] = 1;
         if self.blocks[span as usize].free.is_empty() && !self.fits([0; 2], taken) {
             self.evict(span);
         }
-        let blocks = &mut self.blocks[span as usize];
-        if let Some(block) = blocks.free.pop() {
-            return block;
-        }
+        let blocks = &self.blocks[span as usize];
         let block = blocks.allocated;
-        blocks.allocated += 1;
-        let elements = blocks.allocated as usize * self.elements();
-        for index in 0..self.layers.len() {
-            if self.span(index) == span {
-                self.layers[index].grow(elements);
+        let Some(free) = self.blocks[span as usize].free.pop() else {
+            for index in 0..self.layers.len() {
+                if self.span(index) == span {
+                    self.layers[index].grow(block as usize + 1, &self.shape)?;
+                }
             }
-        }
-        block
+            self.blocks[span as usize].allocated += 1;
+            return Ok(block);
+        };
+        Ok(free)
     }
 
     /// Blocks that a sequence of so many tokens comes to hold at once.
@@ -310,6 +314,25 @@ impl KvPool {
 }
 
 impl Layer {
+    /// An empty one, where a model on the device wants it.
+    fn on(device: &Device) -> Self {
+        match has_kernels(device) {
+            true => Layer::Host(HostLayer::default()),
+            false => Layer::Device(DeviceLayer::new(device)),
+        }
+    }
+
+    fn grow(&mut self, blocks: usize, shape: &KvShape) -> Result<()> {
+        let width = shape.kv_heads * shape.head_dim;
+        match self {
+            Layer::Host(host) => host.grow(blocks * BLOCK * width),
+            Layer::Device(device) => device.grow(blocks * BLOCK, width)?,
+        }
+        Ok(())
+    }
+}
+
+impl HostLayer {
     fn grow(&mut self, elements: usize) {
         for slab in [&mut self.keys, &mut self.values] {
             // With room for more: a slab of kept prefixes is too large to be moved for every block.
@@ -318,14 +341,31 @@ impl Layer {
     }
 }
 
+/// What a layer has, by where it is.
+pub(super) enum KvLayer<'a> {
+    /// In main memory.
+    Host(KvWriter<'a>),
+    /// On a device.
+    Device(&'a DeviceLayer),
+}
+
 /// Puts keys and values into a layer's blocks.
 pub(super) struct KvWriter<'a> {
     kv_heads: usize,
     head_dim: usize,
-    layer: &'a mut Layer,
+    layer: &'a mut HostLayer,
 }
 
 impl KvWriter<'_> {
+    /// All that was written.
+    pub(super) fn view(&self) -> KvView<'_> {
+        KvView {
+            keys: KvElements::F16(&self.layer.keys),
+            values: KvElements::F16(&self.layer.values),
+            block_len: BLOCK,
+        }
+    }
+
     /// Writes one position: the heads of `key` and `value` lie one after the other.
     pub(super) fn write(&mut self, list: &[u32], position: usize, key: &[f32], value: &[f32]) {
         let block = list[position / BLOCK] as usize;

@@ -14,6 +14,7 @@ mod config;
 mod gemma3;
 mod gguf;
 mod kv_cache;
+mod kv_device;
 mod llama;
 mod qwen;
 mod tokenizer;
@@ -95,6 +96,7 @@ trait Network: std::fmt::Debug + Send + Sync {
 pub struct Decoder {
     config: Config,
     kv: KvShape,
+    device: Device,
     network: Box<dyn Network>,
 }
 
@@ -128,6 +130,7 @@ impl Decoder {
         Ok(Self {
             config,
             kv,
+            device: device.clone(),
             network,
         })
     }
@@ -141,6 +144,7 @@ impl Decoder {
     pub fn adapter_base(&self) -> Base {
         let mut base = Base {
             prefixes: vec!["model.", "model.language_model.", "language_model.model."],
+            device: self.device.clone(),
             ..Base::default()
         };
         self.network.describe(&mut base);
@@ -149,7 +153,7 @@ impl Decoder {
 
     /// An empty cache of at most `max_bytes`, for steps of at most `max_rows` rows a sequence.
     pub fn cache(&self, max_bytes: usize, max_rows: usize) -> KvPool {
-        KvPool::new(self.kv.clone(), max_bytes, max_rows)
+        KvPool::new(self.kv.clone(), &self.device, max_bytes, max_rows)
     }
 
     /// Reads rows of several sequences and gives the logits that are wanted, in the order of the

@@ -3,7 +3,8 @@
 //! A block that is shared is full and is not written again. Which block continues which beginning is
 //! known to the [prefixes](super::prefixes); here the lists of sequences and the memory follow.
 
-use super::{BLOCK, KvPool, Layer, Prompt, Sequence, Span};
+use super::{BLOCK, HostLayer, KvPool, Layer, Prompt, Sequence, Span};
+use crate::ops::has_kernels;
 use std::mem;
 
 impl Sequence {
@@ -192,20 +193,25 @@ impl KvPool {
     }
 
     /// Gives memory back while no sequence is there: all of it if nothing is kept, and otherwise what
-    /// is free, once that is more than what is kept.
+    /// is free, once that is more than what is kept. On a device what is kept stays where it is.
     pub(super) fn give_back(&mut self) {
         let idle = self.prefixes.idle();
         let free = |span: Span| self.blocks[span as usize].allocated as usize - idle[span as usize];
         let bytes = Span::ALL.map(|span| free(span) * self.block_bytes(span));
-        if bytes.iter().sum::<usize>() <= self.kept() && idle[0] > 0 {
+        let is_little = bytes.iter().sum::<usize>() <= self.kept();
+        if idle[0] > 0 && (is_little || !has_kernels(&self.device)) {
             return;
         }
         for span in Span::ALL {
             let kept = self.prefixes.renumber(span);
             let elements = self.elements();
             for index in 0..self.layers.len() {
-                if self.span(index) == span {
-                    self.layers[index].keep(&kept, elements);
+                if self.span(index) != span {
+                    continue;
+                }
+                match &mut self.layers[index] {
+                    Layer::Host(host) => host.keep(&kept, elements),
+                    layer => *layer = Layer::on(&self.device),
                 }
             }
             let blocks = &mut self.blocks[span as usize];
@@ -215,7 +221,7 @@ impl KvPool {
     }
 }
 
-impl Layer {
+impl HostLayer {
     /// Keeps these blocks, in this order.
     fn keep(&mut self, blocks: &[u32], elements: usize) {
         for slab in [&mut self.keys, &mut self.values] {

@@ -1,6 +1,6 @@
 //! Blocks that change hands.
 
-use super::*;
+use super::{prefixes::Content, *};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -20,7 +20,7 @@ const BLOCK_BYTES: usize = 2 * size_of::<f16>() * 2 * 4 * BLOCK;
 
 #[test]
 fn room_is_promised_for_the_longest_course() {
-    let mut pool = KvPool::new(shape(&[None]), 4 * BLOCK_BYTES, ROWS);
+    let mut pool = KvPool::new(shape(&[None]), &Device::Cpu, 4 * BLOCK_BYTES, ROWS);
     assert!(pool.can_hold(4 * BLOCK) && !pool.can_hold(4 * BLOCK + 1));
     let long = pool.admit(3 * BLOCK).unwrap();
     assert!(pool.admit(2 * BLOCK).is_none());
@@ -32,7 +32,7 @@ fn room_is_promised_for_the_longest_course() {
 
 #[test]
 fn a_window_bounds_what_a_long_sequence_holds() {
-    let mut pool = KvPool::new(shape(&[Some(100), None]), usize::MAX, ROWS);
+    let mut pool = KvPool::new(shape(&[Some(100), None]), &Device::Cpu, usize::MAX, ROWS);
     let mut sequence = pool.admit(10_000).unwrap();
     while sequence.len() + ROWS <= 10_000 {
         pool.extend(&mut sequence, ROWS).unwrap();
@@ -78,7 +78,7 @@ fn cached(pool: &mut KvPool, prompt: &[u32], adapter: Option<u64>) -> usize {
 
 #[test]
 fn a_prompt_goes_on_where_others_have_read() {
-    let mut pool = KvPool::new(shape(&[None]), usize::MAX, ROWS).keeping(usize::MAX);
+    let mut pool = KvPool::new(shape(&[None]), &Device::Cpu, usize::MAX, ROWS).keeping(usize::MAX);
     assert_eq!(cached(&mut pool, &prompt(&[1, 2, 3]), None), 0);
     // The last token is read in any case.
     assert_eq!(cached(&mut pool, &prompt(&[1, 2, 3]), None), 2);
@@ -98,7 +98,8 @@ fn a_prompt_goes_on_where_others_have_read() {
 #[test]
 fn a_window_needs_its_own_blocks() {
     // A position sees the three blocks before it.
-    let mut pool = KvPool::new(shape(&[None, Some(70)]), usize::MAX, ROWS).keeping(usize::MAX);
+    let mut pool =
+        KvPool::new(shape(&[None, Some(70)]), &Device::Cpu, usize::MAX, ROWS).keeping(usize::MAX);
     let long = prompt(&[1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(cached(&mut pool, &long, None), 0);
     let branch = prompt(&[1, 2, 3, 4, 5, 90, 91]);
@@ -116,7 +117,8 @@ fn a_window_needs_its_own_blocks() {
 
 #[test]
 fn prompts_that_are_read_at_once_come_together() {
-    let mut pool = KvPool::new(shape(&[None, Some(70)]), usize::MAX, ROWS).keeping(usize::MAX);
+    let mut pool =
+        KvPool::new(shape(&[None, Some(70)]), &Device::Cpu, usize::MAX, ROWS).keeping(usize::MAX);
     let mut two = [7, 8].map(|last| {
         let mut sequence = pool.admit(5 * BLOCK).unwrap();
         sequence.reads(prompt(&[1, 2, 3, last]), None);
@@ -137,7 +139,8 @@ fn prompts_that_are_read_at_once_come_together() {
 
 #[test]
 fn what_is_kept_makes_room() {
-    let mut pool = KvPool::new(shape(&[None]), 4 * BLOCK_BYTES, ROWS).keeping(usize::MAX);
+    let mut pool =
+        KvPool::new(shape(&[None]), &Device::Cpu, 4 * BLOCK_BYTES, ROWS).keeping(usize::MAX);
     assert_eq!(cached(&mut pool, &prompt(&[1, 2, 3]), None), 0);
     // Its end goes first.
     assert_eq!(cached(&mut pool, &prompt(&[5, 6]), None), 0);
@@ -148,7 +151,8 @@ fn what_is_kept_makes_room() {
 
 #[test]
 fn shared_blocks_take_room_once() {
-    let mut pool = KvPool::new(shape(&[None]), 6 * BLOCK_BYTES, ROWS).keeping(usize::MAX);
+    let mut pool =
+        KvPool::new(shape(&[None]), &Device::Cpu, 6 * BLOCK_BYTES, ROWS).keeping(usize::MAX);
     let three = |last| prompt(&[1, 2, 3, last])[..3 * BLOCK + 1].to_vec();
     let (first, _) = reader(&mut pool, &three(4), None);
     // Four blocks are held; another four fit only because three are the same.
@@ -167,15 +171,12 @@ fn shared_blocks_take_room_once() {
 #[test]
 fn memory_beyond_what_is_kept_is_given_back() {
     let kept = 3 * BLOCK_BYTES;
-    let mut pool = KvPool::new(shape(&[None]), usize::MAX, ROWS).keeping(kept);
+    let mut pool = KvPool::new(shape(&[None]), &Device::Cpu, usize::MAX, ROWS).keeping(kept);
     let (long, _) = reader(&mut pool, &prompt(&[1; 40]), None);
     pool.release(long);
     assert_eq!(pool.bytes(), kept);
     assert_eq!(cached(&mut pool, &prompt(&[1; 40]), None), 3);
 }
-
-/// What a block holds: everything up to its last position.
-type Content = (Option<u64>, Vec<u32>);
 
 /// A pool, and beside it what a simple mind knows of it.
 struct Watched {
@@ -345,7 +346,8 @@ fn blocks_have_their_owners(
     events: Vec<Event>,
 ) {
     let bytes = |blocks: usize| blocks.saturating_mul(BLOCK_BYTES);
-    let pool = KvPool::new(shape(windows), bytes(max_blocks), ROWS).keeping(bytes(kept_blocks));
+    let pool = KvPool::new(shape(windows), &Device::Cpu, bytes(max_blocks), ROWS)
+        .keeping(bytes(kept_blocks));
     let mut watched = Watched {
         pool,
         sequences: Vec::new(),
