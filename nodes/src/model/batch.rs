@@ -14,13 +14,13 @@ use std::{cmp::Reverse, sync::Arc};
 /// it, and few enough for what lies between two layers to stay in the caches.
 const CHUNK_TOKENS: usize = 1024;
 
-/// The same on a device, which is to have much to do at once. What lies between two layers takes some
-/// 20 KiB a token.
-const DEVICE_CHUNK_TOKENS: usize = 32 * 1024;
-
 /// In a text of so many tokens, attention costs as much as all else: about right for the encoders
 /// that there are, and enough to tell which of two texts takes longer.
 const ATTENTION_TOKENS: usize = 1500;
+
+/// The same on a device, which is to have much to do at once. What lies between two layers takes some
+/// 20 KiB a token.
+const DEVICE_CHUNK_TOKENS: usize = 32 * 1024;
 
 /// Fewer tokens than these are not worth a thread of their own.
 const MIN_CHUNK_TOKENS: usize = 64;

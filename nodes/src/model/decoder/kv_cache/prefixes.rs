@@ -234,14 +234,14 @@ impl Prefixes {
     }
 }
 
-/// An adapter and the tokens that were read with it.
+/// With which adapter what was read, up to the end of a block.
 #[cfg(test)]
-pub(super) type Read = (Option<u64>, Vec<u32>);
+pub(super) type Content = (Option<u64>, Vec<u32>);
 
 #[cfg(test)]
 impl Prefixes {
-    /// Every block of every node: what it holds is what was read up to its end, with which adapter.
-    pub(super) fn contents(&self) -> Vec<(Span, u32, Read)> {
+    /// Every block of every node, and what it holds.
+    pub(super) fn contents(&self) -> Vec<(Span, u32, Content)> {
         let mut contents = Vec::new();
         for node in self.nodes.values() {
             let (mut tokens, mut edge) = (Vec::new(), &node.edge);

@@ -193,23 +193,25 @@ impl KvPool {
     }
 
     /// Gives memory back while no sequence is there: all of it if nothing is kept, and otherwise what
-    /// is free, once that is more than what is kept. On a device nothing is moved for that.
+    /// is free, once that is more than what is kept. On a device what is kept stays where it is.
     pub(super) fn give_back(&mut self) {
         let idle = self.prefixes.idle();
-        if idle != [0; 2] && !has_kernels(&self.device) {
-            return;
-        }
         let free = |span: Span| self.blocks[span as usize].allocated as usize - idle[span as usize];
         let bytes = Span::ALL.map(|span| free(span) * self.block_bytes(span));
-        if bytes.iter().sum::<usize>() <= self.kept() && idle[0] > 0 {
+        let is_little = bytes.iter().sum::<usize>() <= self.kept();
+        if idle[0] > 0 && (is_little || !has_kernels(&self.device)) {
             return;
         }
         for span in Span::ALL {
             let kept = self.prefixes.renumber(span);
             let elements = self.elements();
             for index in 0..self.layers.len() {
-                if self.span(index) == span {
-                    self.layers[index].keep(&kept, elements);
+                if self.span(index) != span {
+                    continue;
+                }
+                match &mut self.layers[index] {
+                    Layer::Host(host) => host.keep(&kept, elements),
+                    layer => *layer = Layer::on(&self.device),
                 }
             }
             let blocks = &mut self.blocks[span as usize];
@@ -219,17 +221,8 @@ impl KvPool {
     }
 }
 
-impl Layer {
-    /// Keeps these blocks, in this order. A device keeps its slabs as they are, or nothing.
-    fn keep(&mut self, blocks: &[u32], elements: usize) {
-        match self {
-            Layer::Host(host) => host.keep(blocks, elements),
-            Layer::Device(device) => device.clear(),
-        }
-    }
-}
-
 impl HostLayer {
+    /// Keeps these blocks, in this order.
     fn keep(&mut self, blocks: &[u32], elements: usize) {
         for slab in [&mut self.keys, &mut self.values] {
             let old = mem::take(slab);

@@ -1,6 +1,6 @@
 //! Blocks that change hands.
 
-use super::*;
+use super::{prefixes::Content, *};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -177,9 +177,6 @@ fn memory_beyond_what_is_kept_is_given_back() {
     assert_eq!(pool.bytes(), kept);
     assert_eq!(cached(&mut pool, &prompt(&[1; 40]), None), 3);
 }
-
-/// What a block holds: everything up to its last position.
-type Content = (Option<u64>, Vec<u32>);
 
 /// A pool, and beside it what a simple mind knows of it.
 struct Watched {
