@@ -1,5 +1,5 @@
-//! What is asked of Qdrant, to the letter, and what is made of its answers. The exchanges are those of its
-//! REST documentation (version 1.15): there is no server to run here.
+//! What is asked of Qdrant, to the letter, and what is made of its answers. The exchanges follow its REST
+//! documentation and were compared with no server: none can be run here.
 
 use super::*;
 use crate::{Filter, index::Record};
