@@ -99,12 +99,19 @@ def answer_frame(call, index, value):
 
 
 def import_file(path):
+    import importlib.machinery
     import importlib.util
+
+    class Source(importlib.machinery.SourceFileLoader):
+        # Compiled anew each time: Python takes a compiled copy for the file's if only size and second agree,
+        # and a file that was just changed may have both.
+        def get_code(self, fullname):
+            return self.source_to_code(self.get_data(self.path), self.path)
 
     folder, file = os.path.split(path)
     sys.path.insert(0, folder)
     name = os.path.splitext(file)[0]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=Source(name, path))
     module = importlib.util.module_from_spec(spec)
     # Known by its name while it runs, as dataclasses and pickle expect.
     sys.modules[name] = module
