@@ -44,7 +44,10 @@ macro_rules! memory {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
+    const BYTE_ROWS: usize = 4;
     const TILE_ROWS: usize = 4;
+    const CENTRES: bool = true;
+    const LARGEST_BYTE: u8 = 127;
     type F = __m256;
     type I = __m256i;
 
@@ -84,18 +87,22 @@ impl Simd for Avx2 {
         sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
         mul_i(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi32(a, b) }
         dot(acc: __m256i, u: __m256i, i: __m256i) -> __m256i {
-            // Even and odd bytes apart, as 16 bits: their products never overflow.
-            let even = _mm256_madd_epi16(
-                _mm256_and_si256(u, _mm256_set1_epi16(0xff)),
-                _mm256_srai_epi16(_mm256_slli_epi16(i, 8), 8),
-            );
-            let odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(i, 8));
-            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
-        }
-        dot_small(acc: __m256i, u: __m256i, i: __m256i) -> __m256i {
-            // Two products below 2^14 do not overflow 16 bits.
+            // Two products of up to 127 * 128 fit into 16 bits.
             let pairs = _mm256_maddubs_epi16(u, i);
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+        dot_codes(acc: __m256i, u: __m256i, i: __m256i) -> __m256i {
+            // The sign changes sides, so that one is without: 2 * 128 * 127 fits into 16 bits.
+            let code = _mm256_xor_si256(u, _mm256_set1_epi8(-128));
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(i, code));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+        open(_sum: __m256i) -> __m256i { _mm256_setzero_si256() }
+        dot_open(open: __m256i, u: __m256i, i: __m256i) -> __m256i {
+            _mm256_add_epi16(open, _mm256_maddubs_epi16(u, i))
+        }
+        close(open: __m256i, sum: __m256i) -> __m256i {
+            _mm256_add_epi32(sum, _mm256_madd_epi16(open, _mm256_set1_epi16(1)))
         }
         low_nibbles(a: __m256i) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
         high_nibbles(a: __m256i) -> __m256i {

@@ -44,6 +44,7 @@ macro_rules! memory {
 impl Simd for Avx512 {
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const BYTE_ROWS: usize = 12;
     const TILE_ROWS: usize = 8;
     type F = __m512;
     type I = __m512i;

@@ -82,6 +82,7 @@ pub(super) unsafe fn attend<S: Simd>(
             stride: head.keys.pitch,
             step: 1,
             pitch: QUERIES,
+            fetch: false,
             columns: head.seen.len().next_multiple_of(S::LANES),
         };
         let onto = Target {
@@ -107,6 +108,7 @@ pub(super) unsafe fn attend<S: Simd>(
                 stride: 1,
                 step: QUERIES,
                 pitch: values.pitch,
+                fetch: false,
                 columns: WIDTH.min(dim - column),
             };
             let place = (place.0, place.1 + column);

@@ -19,7 +19,7 @@
 use super::{
     isa::{Isa, Kernel},
     memory::Buffer,
-    panel::WIDTH,
+    panel::{AHEAD, WIDTH},
     quantize::{Affine, Bytes},
     simd::{MAX_LANES, Simd},
     target::Target,
@@ -213,8 +213,8 @@ impl Kernel for Product<'_> {
                     let place = (first + row, p * WIDTH, column);
                     // SAFETY: as many rows are left, the panel is whole, `product` has checked the
                     // target, and no other unit has these rows and columns.
-                    row += super::by_rows!(S::ROWS, left, ROWS => unsafe {
-                        micro::<S, ROWS>(s, input, &panel, self.target, place)
+                    row += super::by_rows!(S::BYTE_ROWS, left, ROWS => unsafe {
+                        micro::<S, ROWS>(s, input, &panel, self.target, place, row == 0)
                     });
                 }
                 column += 2 * S::LANES;
@@ -242,7 +242,7 @@ struct Input<'a> {
 }
 
 /// `ROWS` rows times two vectors of columns; `place` is the row, the panel's column, and the column
-/// inside of the panel.
+/// inside of the panel. `fetch` says that it is the first time that the panel is read.
 ///
 /// # Safety
 /// There are so many rows, the panel has as many bytes an output as a row, the target is checked.
@@ -253,6 +253,7 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
     panel: &Panel<'_>,
     target: Target<'_>,
     (row, first, column): (usize, usize, usize),
+    fetch: bool,
 ) {
     let mut acc = [[s.splat_i(0); 2]; ROWS];
     let stride = Bytes::stride(x.k);
@@ -262,6 +263,9 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
         for i in (0..stride).step_by(GROUP) {
             let w = weights.add(i * WIDTH);
             let (w0, w1) = (s.load_i(w), s.load_i(w.add(GROUP * S::LANES)));
+            if fetch {
+                s.prefetch(w.wrapping_add(AHEAD));
+            }
             for r in 0..ROWS {
                 let x = s.splat_4(x.bytes.as_ptr().add(r * stride + i));
                 acc[r][0] = s.dot(acc[r][0], x, w0);

@@ -78,6 +78,21 @@ impl Isa {
         self == Self::Portable
     }
 
+    /// [`Simd::LARGEST_BYTE`] of this way.
+    #[cfg(test)]
+    pub(super) fn largest_byte(self) -> f64 {
+        struct Largest<'a>(&'a mut f64);
+        impl Kernel for Largest<'_> {
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) {
+                *self.0 = f64::from(S::LARGEST_BYTE);
+            }
+        }
+        let mut largest = 0.0;
+        self.run(Largest(&mut largest));
+        largest
+    }
+
     /// Runs a kernel this way, or portably if the processor does not know it.
     pub(crate) fn run(self, kernel: impl Kernel) {
         if self != Self::best() && !self.is_here() {

@@ -44,6 +44,7 @@ macro_rules! memory {
 impl Simd for Neon {
     const LANES: usize = 4;
     const ROWS: usize = 8;
+    const BYTE_ROWS: usize = 8;
     const TILE_ROWS: usize = 4;
     type F = float32x4_t;
     type I = int32x4_t;

@@ -22,6 +22,9 @@ use std::{marker::PhantomData, ops::Range};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
+/// How far ahead of what is multiplied the weight is asked for, in bytes. With few rows it comes from
+/// main memory, and the processor itself does not look beyond a page.
+pub(super) const AHEAD: usize = 4096;
 /// Rows of the input that are taken together, so that they stay in the second-level cache while all
 /// panels pass by.
 const BLOCK: usize = 192;
@@ -171,6 +174,7 @@ impl<E: Element> Kernel for Product<'_, E> {
                     step: 1,
                     pitch: WIDTH,
                     columns: WIDTH.min(n - p * WIDTH),
+                    fetch: true,
                 };
                 let place = (first, p * WIDTH);
                 multiply(s, shape, x.as_ptr(), panel.as_ptr(), self.target, place);
@@ -192,6 +196,8 @@ pub(crate) struct Shape {
     pub(crate) step: usize,
     /// From the columns of one value to those of the next in the panel.
     pub(crate) pitch: usize,
+    /// Whether the panel may lie in main memory.
+    pub(crate) fetch: bool,
     /// Columns of the panel that are written, at most [`WIDTH`].
     pub(crate) columns: usize,
 }
@@ -242,9 +248,13 @@ impl<E: Element> Kernel for Multiply<'_, E> {
                     let x = self.x.add(row * shape.stride);
                     let panel = self.panel.add(column);
                     let place = (self.place.0 + row, self.place.1 + column);
-                    let columns = shape.columns - column;
+                    let shape = Shape {
+                        columns: shape.columns - column,
+                        fetch: shape.fetch && row == 0,
+                        ..shape
+                    };
                     row += super::by_rows!(S::ROWS, left, ROWS => {
-                        micro::<S, E, ROWS>(s, shape, x, panel, self.target, place, columns)
+                        micro::<S, E, ROWS>(s, shape, x, panel, self.target, place)
                     });
                 }
             }
@@ -253,7 +263,7 @@ impl<E: Element> Kernel for Multiply<'_, E> {
     }
 }
 
-/// `ROWS` rows times two vectors of columns.
+/// `ROWS` rows times two vectors of columns. The shape's columns are those that are left.
 #[inline(always)]
 unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
     s: S,
@@ -262,14 +272,17 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
     panel: *const E,
     target: Target<'_>,
     place: (usize, usize),
-    columns: usize,
 ) {
+    let columns = shape.columns;
     let mut acc = [[s.zero(); 2]; ROWS];
     // SAFETY: the caller's rows and panel; the target is checked for them.
     unsafe {
         for i in 0..shape.k {
             let w = panel.add(i * shape.pitch);
             let (w0, w1) = (E::load(s, w), E::load(s, w.add(S::LANES)));
+            if shape.fetch {
+                s.prefetch(w.cast::<u8>().wrapping_add(AHEAD));
+            }
             for r in 0..ROWS {
                 let x = s.splat(*x.add(r * shape.stride + i * shape.step));
                 acc[r][0] = s.fma(x, w0, acc[r][0]);

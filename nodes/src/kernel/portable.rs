@@ -19,6 +19,7 @@ fn each(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
 impl Simd for Portable {
     const LANES: usize = LANES;
     const ROWS: usize = 4;
+    const BYTE_ROWS: usize = 4;
     const TILE_ROWS: usize = 1;
     type F = [f32; LANES];
     /// Each lane as its four bytes, the lowest first.

@@ -3,7 +3,8 @@
 //! Two forms: [`Bytes`] has one scale and zero point a row (for [`int8`](super::int8)), and its value
 //! of the largest magnitude as a float; [`Blocks`] has one scale for 32 values (for
 //! [`tile`](super::tile)). Either is rounded to nearest, so a value is off by at most half a step:
-//! (largest - smallest of the others, 0 among them) / 510 of its row for the first, largest magnitude
+//! (largest - smallest of the others, 0 among them) / 510 of its row for the first (/ 254 where a
+//! processor multiplies bytes up to 127 exactly, [`Simd::LARGEST_BYTE`]), largest magnitude
 //! / 254 of its block for the second. Where all magnitudes are below 1e-30 the result is 0. What a NaN
 //! becomes is not specified.
 
@@ -210,14 +211,15 @@ fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
     }
     let low = -s.largest(s.sub(s.zero(), low));
     let high = s.largest(high);
+    let most = f32::from(S::LARGEST_BYTE);
     // Divided before they are subtracted: their difference may be too large for a float.
-    let scale = (high / 255.0 - low / 255.0).max(LEAST);
+    let scale = (high / most - low / most).max(LEAST);
     let inverse = 1.0 / scale;
     let zero = (-low * inverse).round_ties_even();
     for i in (0..x.len()).step_by(S::LANES) {
         let v = all_but(s, x, i, largest_at);
         let v = s.add(s.round(s.mul(v, s.splat(inverse))), s.splat(zero));
-        let q = s.to_int(s.min(s.max(v, s.zero()), s.splat(255.0)));
+        let q = s.to_int(s.min(s.max(v, s.zero()), s.splat(most)));
         let mut lanes = [0; MAX_LANES];
         // SAFETY: `lanes` has room for every lane.
         unsafe { s.store_bytes(lanes.as_mut_ptr(), q) };
@@ -309,7 +311,8 @@ mod tests {
             let others = || (0..k).filter(|i| *i != row.largest_at).map(|i| x[i]);
             let high = others().fold(0f32, f32::max);
             let low = others().fold(0f32, f32::min);
-            let step = f64::from(high) / 255.0 - f64::from(low) / 255.0;
+            let bytes_up_to = isa.largest_byte();
+            let step = f64::from(high) / bytes_up_to - f64::from(low) / bytes_up_to;
             for (i, (x, q)) in x.iter().zip(bytes).enumerate() {
                 let read = row.read(i, *q);
                 // The zero point is rounded too, which moves the two ends by up to a step.

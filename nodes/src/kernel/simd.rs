@@ -18,6 +18,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// How many rows of two accumulators a micro-kernel may keep in registers.
     const ROWS: usize;
+    /// The same for products of bytes.
+    const BYTE_ROWS: usize;
     /// How many rows the micro-kernel of quantised tiles takes; it needs more registers a row.
     const TILE_ROWS: usize;
     /// `LANES` floats.
@@ -81,11 +83,33 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// Four bytes can be read.
     unsafe fn splat_4(self, from: *const u8) -> Self::I;
-    /// In each lane: `acc` plus the four products of the bytes of `u` (no sign) and `i` (signed).
+    /// The largest byte that [`Simd::dot`] multiplies exactly.
+    const LARGEST_BYTE: u8 = 255;
+    /// In each lane: `acc` plus the four products of the bytes of `u` (no sign, up to
+    /// [`Simd::LARGEST_BYTE`]) and `i` (signed).
     fn dot(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I;
-    /// As [`Simd::dot`], for bytes of `u` below 128 and bytes of `i` above -128.
-    fn dot_small(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I {
+    /// Whether [`Simd::dot_codes`] takes 128 from each byte of `u` first.
+    const CENTRES: bool = false;
+    /// As [`Simd::dot`], for all bytes of `u`, and bytes of `i` above -128.
+    #[inline(always)]
+    fn dot_codes(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I {
         self.dot(acc, u, i)
+    }
+    /// Begins a sum of products that goes on from `sum`. It may be kept in 16 bits up to its end.
+    #[inline(always)]
+    fn open(self, sum: Self::I) -> Self::I {
+        sum
+    }
+    /// Adds to an open sum as [`Simd::dot`], for bytes of `i` above -128. Two products of the largest
+    /// byte of `u`, times the number of calls, must stay below 2^15.
+    #[inline(always)]
+    fn dot_open(self, open: Self::I, u: Self::I, i: Self::I) -> Self::I {
+        self.dot(open, u, i)
+    }
+    /// The end of an open sum that began with `sum`.
+    #[inline(always)]
+    fn close(self, open: Self::I, _sum: Self::I) -> Self::I {
+        open
     }
     /// The lower four bits of each byte.
     fn low_nibbles(self, a: Self::I) -> Self::I;

@@ -9,8 +9,9 @@ const GROUP: usize = 4 * TILE;
 pub(super) trait Codes: 'static {
     /// Bytes that they take.
     const BYTES: usize;
-    /// Whether codes reach 128 and more.
-    const LARGE: bool = false;
+    /// How many products of such a code can be added in 16 bits, in pairs and with bytes of up to 127;
+    /// 0: not even one.
+    const OPEN: usize;
 
     /// Puts the codes of one output; the memory was zero before.
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]);
@@ -35,7 +36,7 @@ pub(super) struct Full;
 
 impl Codes for Full {
     const BYTES: usize = 8 * GROUP;
-    const LARGE: bool = true;
+    const OPEN: usize = 0;
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         for (i, code) in codes.iter().enumerate() {
@@ -62,6 +63,7 @@ pub(super) struct Four;
 
 impl Codes for Four {
     const BYTES: usize = 4 * GROUP;
+    const OPEN: usize = 8; // 8 * 2 * 15 * 127 = 30,480
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         for i in 0..16 {
@@ -86,6 +88,7 @@ pub(super) struct Five;
 
 impl Codes for Five {
     const BYTES: usize = Four::BYTES + 8 * GROUP / 8;
+    const OPEN: usize = 4; // 4 * 2 * 31 * 127 = 31,496
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         let (four, bits) = block.split_at_mut(Four::BYTES);
@@ -119,6 +122,7 @@ pub(super) struct Six;
 
 impl Codes for Six {
     const BYTES: usize = Four::BYTES + 2 * GROUP;
+    const OPEN: usize = 2; // 2 * 2 * 63 * 127 = 32,004
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         let (four, bits) = block.split_at_mut(Four::BYTES);

@@ -4,6 +4,7 @@ use super::{
     super::{
         by_rows,
         isa::{Isa, Kernel},
+        panel::AHEAD,
         quantize::Block,
         simd::Simd,
         target::Target,
@@ -13,11 +14,8 @@ use super::{
     scales::{At, Scales},
 };
 use crate::compute;
-use std::{marker::PhantomData, ops::Range};
+use std::{hint::black_box, marker::PhantomData, ops::Range};
 
-/// How far ahead of what is multiplied the weight is asked for, in bytes. With few rows it comes from
-/// main memory, and the processor itself does not look beyond a page.
-const AHEAD: usize = 4096;
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
 
@@ -103,6 +101,9 @@ unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     let second = usize::from(G::HALVES);
     let tile = tile.as_ptr();
     let share = layout.size / layout.blocks.max(1);
+    // Sums that are not kept open leave no registers to prepare the codes of several groups ahead of
+    // their products, as a loop of known length would.
+    let groups = if C::OPEN == 0 { black_box(4) } else { 4 };
     let mut acc = [s.zero(); ROWS];
     // SAFETY: inside of the tile and of the rows.
     unsafe {
@@ -116,20 +117,42 @@ unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
             let mut sums = [[s.splat_i(0); ROWS]; 2];
             for r in 0..ROWS {
                 let [low, high] = (*x.add(r * layout.blocks + b)).sums;
-                if G::OFFSET != 0 && G::HALVES {
+                if C::OPEN == 0 && S::CENTRES {
+                    // The products take the offset away.
+                } else if G::OFFSET != 0 && G::HALVES {
                     sums[0][r] = s.splat_i(-G::OFFSET * low);
                     sums[1][r] = s.splat_i(-G::OFFSET * high);
                 } else if G::OFFSET != 0 {
                     sums[0][r] = s.splat_i(-G::OFFSET * (low + high));
                 }
             }
-            for g in 0..4 {
-                let (low, high) = C::groups(s, codes, g, lane);
-                for r in 0..ROWS {
-                    let q = (&raw const (*x.add(r * layout.blocks + b)).q).cast::<u8>();
-                    let (q_low, q_high) = (s.splat_4(q.add(4 * g)), s.splat_4(q.add(16 + 4 * g)));
-                    sums[0][r] = dot::<S, C>(s, sums[0][r], low, q_low);
-                    sums[second][r] = dot::<S, C>(s, sums[second][r], high, q_high);
+            let together = groups_together::<C, G>();
+            for first in (0..groups).step_by(together) {
+                let mut open = sums;
+                if C::OPEN > 0 {
+                    for half in 0..=second {
+                        for r in 0..ROWS {
+                            open[half][r] = s.open(sums[half][r]);
+                        }
+                    }
+                }
+                for g in first..first + together {
+                    let (low, high) = C::groups(s, codes, g, lane);
+                    for r in 0..ROWS {
+                        let q = (&raw const (*x.add(r * layout.blocks + b)).q).cast::<u8>();
+                        let q_low = s.splat_4(q.add(4 * g));
+                        let q_high = s.splat_4(q.add(16 + 4 * g));
+                        open[0][r] = dot::<S, C>(s, open[0][r], low, q_low);
+                        open[second][r] = dot::<S, C>(s, open[second][r], high, q_high);
+                    }
+                }
+                for half in 0..=second {
+                    for r in 0..ROWS {
+                        sums[half][r] = match C::OPEN {
+                            0 => open[half][r],
+                            _ => s.close(open[half][r], sums[half][r]),
+                        };
+                    }
                 }
             }
             let at = At {
@@ -157,11 +180,22 @@ unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     acc
 }
 
+/// How many groups of low and of high codes go into one open sum: a divisor of 4.
+const fn groups_together<C: Codes, G: Scales>() -> usize {
+    // Low and high ones go into the same sum, unless they have scales of their own.
+    let groups = if G::HALVES { C::OPEN } else { C::OPEN / 2 };
+    match groups {
+        0 => 1,
+        1..4 => groups,
+        _ => 4,
+    }
+}
+
+/// Adds the products of a group to an open sum, or to the sum itself where codes are too large for that.
 #[inline(always)]
-fn dot<S: Simd, C: Codes>(s: S, acc: S::I, codes: S::I, q: S::I) -> S::I {
-    if C::LARGE {
-        s.dot(acc, codes, q)
-    } else {
-        s.dot_small(acc, codes, q)
+fn dot<S: Simd, C: Codes>(s: S, sum: S::I, codes: S::I, q: S::I) -> S::I {
+    match C::OPEN {
+        0 => s.dot_codes(sum, codes, q),
+        _ => s.dot_open(sum, codes, q),
     }
 }
