@@ -111,6 +111,7 @@ impl Bench<'_> {
                 tokens: prompt,
                 adapter: adapter.as_ref(),
                 logits: true,
+                guessed: 0,
             }]);
             sequences.push(sequence);
         }
@@ -128,6 +129,7 @@ impl Bench<'_> {
                     tokens,
                     adapter: adapter.as_ref(),
                     logits: true,
+                    guessed: 0,
                 });
                 let made = self.step(&mut rows.collect::<Vec<_>>());
                 tokens = made.into_iter().map(|token| vec![token]).collect();
@@ -168,6 +170,7 @@ impl Bench<'_> {
                 tokens,
                 adapter: None,
                 logits: true,
+                guessed: 0,
             }]);
         }
         sequence

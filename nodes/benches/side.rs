@@ -222,6 +222,7 @@ impl Decoder {
             tokens,
             adapter: adapters.then(|| &self.adapters[index % self.adapters.len()]),
             logits: true,
+            guessed: 0,
         });
         let mut rows: Vec<_> = rows.collect();
         let logits = self.model.decoder.step(&mut self.cache, &mut rows)?;

@@ -18,6 +18,8 @@ pub struct Finish {
     pub cached_tokens: u32,
     /// Tokens made.
     pub completion_tokens: u32,
+    /// Those of them that were guessed before, and took no step of their own.
+    pub guessed_tokens: u32,
 }
 
 /// Why generation ended; names as in OpenAI's API.
@@ -213,6 +215,7 @@ mod tests {
         prompt_tokens: 1,
         cached_tokens: 0,
         completion_tokens: 2,
+        guessed_tokens: 0,
     };
 
     #[tokio::test]

@@ -314,6 +314,7 @@ async fn read(
     if let Some(finish) = stream.finish() {
         metrics.prompt_tokens.inc_by(finish.prompt_tokens.into());
         metrics.cached_tokens.inc_by(finish.cached_tokens.into());
+        metrics.guessed_tokens.inc_by(finish.guessed_tokens.into());
         metrics
             .completion_tokens
             .inc_by(finish.completion_tokens.into());

@@ -69,6 +69,7 @@ pub(super) struct NodeFamilies {
     ttft: Histograms,
     inter_token: Histograms,
     cached_tokens: Family<NodeLabels, Counter>,
+    guessed_tokens: Family<NodeLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     shed: Family<ShedLabels, Counter>,
 }
@@ -135,6 +136,8 @@ pub struct NodeMetrics {
     pub cached_tokens: Counter,
     /// Tokens that were generated.
     pub completion_tokens: Counter,
+    /// Those of them that were guessed before.
+    pub guessed_tokens: Counter,
     _lease: Arc<Lease<NodeFamilies>>,
 }
 
@@ -186,6 +189,7 @@ impl NodeMetrics {
             inter_token: of(&families.inter_token),
             prompt_tokens,
             cached_tokens: families.cached_tokens.get_or_create_owned(&labels),
+            guessed_tokens: families.guessed_tokens.get_or_create_owned(&labels),
             completion_tokens,
             _lease: lease,
         }
@@ -244,6 +248,7 @@ impl Families for NodeFamilies {
             ttft,
             inter_token,
             cached_tokens,
+            guessed_tokens,
             tokens,
             shed,
         } = self;
@@ -255,6 +260,7 @@ impl Families for NodeFamilies {
             cache_hits,
             cache_misses,
             cached_tokens,
+            guessed_tokens,
             starts,
         ];
         let gauges = [queued, ongoing, autoscale_desired, autoscale_target];
@@ -314,6 +320,7 @@ impl NodeFamilies {
             ttft: seconds(),
             inter_token: seconds(),
             cached_tokens: Family::default(),
+            guessed_tokens: Family::default(),
             tokens: Family::default(),
             shed: Family::default(),
         }
@@ -353,6 +360,11 @@ impl NodeFamilies {
                 "cached_prompt_tokens",
                 "Tokens of prompts that had been read before",
                 &self.cached_tokens,
+            ),
+            (
+                "guessed_tokens",
+                "Generated tokens that were guessed before, and took no step of their own",
+                &self.guessed_tokens,
             ),
         ] {
             registry.register(name, help, family.clone());

@@ -203,6 +203,7 @@ fn generate(prompt: &str) -> Value {
             prompt_tokens: 4,
             cached_tokens: 3,
             completion_tokens: made,
+            guessed_tokens: 2,
         }));
     });
     Value::Stream(stream)

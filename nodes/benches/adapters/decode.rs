@@ -92,6 +92,7 @@ fn step(
             tokens,
             adapter: adapter.as_ref(),
             logits: true,
+            guessed: 0,
         })
         .collect();
     let logits = model

@@ -81,12 +81,19 @@ struct Usage {
     #[serde(default)]
     completion_tokens: u32,
     prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct PromptDetails {
     #[serde(default)]
     cached_tokens: u32,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    accepted_prediction_tokens: u32,
 }
 
 /// What the service sends after the last part.
@@ -172,13 +179,15 @@ impl Completion {
             prompt_tokens: 0,
             completion_tokens: self.pieces,
             prompt_tokens_details: None,
+            completion_tokens_details: None,
         });
-        let details = usage.prompt_tokens_details;
+        let (read, made) = (usage.prompt_tokens_details, usage.completion_tokens_details);
         Some(Finish {
             reason,
             prompt_tokens: usage.prompt_tokens,
-            cached_tokens: details.map_or(0, |details| details.cached_tokens),
+            cached_tokens: read.map_or(0, |details| details.cached_tokens),
             completion_tokens: usage.completion_tokens,
+            guessed_tokens: made.map_or(0, |details| details.accepted_prediction_tokens),
         })
     }
 }
@@ -213,7 +222,7 @@ mod tests {
             r#"{"choices":[{"delta":{"content":"Hel"}}],"usage":null}"#,
             r#"{"choices":[{"delta":{"content":"lo"}}]}"#,
             r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#,
-            r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}}}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"accepted_prediction_tokens":1}}}"#,
             "[DONE]",
         ]);
         assert_eq!(text, "Hello");
@@ -223,6 +232,7 @@ mod tests {
             prompt_tokens: 3,
             cached_tokens: 1,
             completion_tokens: 2,
+            guessed_tokens: 1,
         };
         assert_eq!(completion.finish(), Some(expected));
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Sampler,
+    guess::{GUESSES, Record, guess},
     text::{Made, TextMaker},
 };
 use crate::{
@@ -14,15 +15,24 @@ use tokio::time::Instant;
 
 /// One text on its way.
 pub(super) struct Course {
+    /// What of the tokens was read.
     pub(super) sequence: Sequence,
     pub(super) adapter: Option<Arc<Adapter>>,
-    /// The prompt, or what was made last: what comes after the sequence's end.
-    pub(super) unread: Vec<u32>,
+    /// The prompt and what was made; during a step also what is guessed.
+    pub(super) tokens: Vec<u32>,
+    /// How many of the last tokens are guesses.
+    pub(super) guessed: usize,
+    /// A guess that is not tried out; whether it was right says what guesses are worth.
+    pub(super) unproven: Option<u32>,
+    /// How good guesses are.
+    pub(super) record: Record,
     pub(super) prompt_tokens: u32,
     /// Tokens of the prompt that others had read before.
     pub(super) cached_tokens: u32,
     pub(super) max_tokens: usize,
     pub(super) made: u32,
+    /// Tokens of what was made that had been guessed.
+    pub(super) guessed_right: u32,
     pub(super) sampler: Sampler,
     pub(super) text: TextMaker,
     pub(super) sink: TextSink,
@@ -54,17 +64,62 @@ impl Course {
         self.made > 0
     }
 
+    /// The tokens that could be read next.
+    pub(super) fn unread(&self) -> &[u32] {
+        &self.tokens[self.sequence.len()..]
+    }
+
     /// Leaves out of the prompt what others have read already, up to now.
     pub(super) fn resume(&mut self, cache: &mut KvPool) {
         if !self.is_decoding() {
-            let read = cache.resume(&mut self.sequence);
-            self.unread.drain(..read);
-            self.cached_tokens += read as u32;
+            self.cached_tokens += cache.resume(&mut self.sequence) as u32;
         }
     }
 
-    /// Takes the logits after the last row. An end is the end of the text.
-    pub(super) fn take(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Option<End> {
+    /// What may come next, as far as the text may still go on.
+    pub(super) fn guess(&self) -> Vec<u32> {
+        // The last token of a text need not be read.
+        let most = self.max_tokens.saturating_sub(self.made as usize + 1);
+        guess(&self.tokens, most.min(GUESSES))
+    }
+
+    /// Puts guesses behind the tokens for the next step.
+    pub(super) fn try_out(&mut self, guesses: &[u32]) {
+        self.tokens.extend(guesses);
+        self.guessed = guesses.len();
+    }
+
+    /// Takes the logits after the last row that is no guess and after each guess. An end is the end of the
+    /// text.
+    pub(super) fn take<'a>(
+        &mut self,
+        mut logits: impl Iterator<Item = &'a [f32]>,
+        cache: &mut KvPool,
+        tokenizer: &Tokenizer,
+    ) -> Option<End> {
+        let guesses = self.tokens.split_off(self.tokens.len() - self.guessed);
+        self.guessed = 0;
+        for guess in guesses {
+            if let Some(end) = self.make(logits.next().unwrap_or_default(), tokenizer) {
+                return Some(end);
+            }
+            let right = self.tokens.last() == Some(&guess);
+            self.record.note(right);
+            if !right {
+                return None;
+            }
+            cache.advance(&mut self.sequence, 1);
+            self.guessed_right += 1;
+        }
+        let end = self.make(logits.next().unwrap_or_default(), tokenizer);
+        if let Some(guess) = self.unproven.take() {
+            self.record.note(self.tokens.last() == Some(&guess));
+        }
+        end
+    }
+
+    /// Makes the next token.
+    fn make(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Option<End> {
         let Some(token) = self.sampler.next(logits) else {
             return Some(Err(NodeError::failed("the model's logits are not numbers")));
         };
@@ -72,7 +127,7 @@ impl Course {
             return Some(Ok(FinishReason::Stop));
         }
         self.made += 1;
-        self.unread.push(token);
+        self.tokens.push(token);
         let mut bytes = Vec::new();
         tokenizer.bytes(token, &mut bytes);
         match self.text.push(&bytes) {
@@ -102,6 +157,7 @@ impl Course {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
             completion_tokens: self.made,
+            guessed_tokens: self.guessed_right,
         }));
         self.sequence
     }

@@ -4,6 +4,7 @@
 //! a thread that makes the texts of all items together, step by step.
 
 mod course;
+mod guess;
 mod plan;
 mod request;
 mod sampling;
@@ -20,6 +21,7 @@ use crate::{
 };
 use course::Time;
 use futures::future::{BoxFuture, join_all};
+use guess::{GUESSES, Pace};
 use plan::StepRows;
 use request::Request;
 use serve::{Job, Server};
@@ -50,6 +52,9 @@ pub struct GenerateOptions {
     pub prompt_rows: usize,
     /// The same while other texts are being made, which wait as long.
     pub prompt_rows_beside: usize,
+    /// Whether the next tokens of a text that is alone are guessed from what stands before, where that is
+    /// faster. The text is the same.
+    pub guess: bool,
 }
 
 impl Default for GenerateOptions {
@@ -62,6 +67,7 @@ impl Default for GenerateOptions {
             max_context: None,
             prompt_rows: 256,
             prompt_rows_beside: 64,
+            guess: true,
         }
     }
 }
@@ -97,7 +103,7 @@ impl Generate {
             alone: options.prompt_rows.max(1),
             beside_decoding: options.prompt_rows_beside.max(1),
         };
-        let max_rows = rows.alone.max(rows.beside_decoding);
+        let max_rows = rows.alone.max(rows.beside_decoding).max(1 + GUESSES);
         let cache = model.decoder.cache(options.cache_bytes, max_rows);
         let cache = cache.keeping(options.prefix_bytes);
         let context = model.decoder.config().context;
@@ -116,6 +122,7 @@ impl Generate {
             jobs: received,
             waiting: None,
             running: Vec::new(),
+            pace: options.guess.then(Pace::default),
         };
         let threads = options.threads;
         let work = move || ComputePool::new(threads).install(|| server.serve());

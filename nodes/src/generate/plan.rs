@@ -16,7 +16,8 @@ pub(super) struct StepRows {
     pub(super) beside_decoding: usize,
 }
 
-/// One row for each sequence that is decoding, and what is left for prompts in their order.
+/// All that sequences which are decoding would send, a token and guesses, and what is left for prompts in
+/// their order.
 ///
 /// `unread` holds for each sequence how many tokens it could send, and whether it is decoding.
 pub(super) fn plan(unread: &[(usize, bool)], rows: StepRows) -> Vec<usize> {
@@ -28,7 +29,7 @@ pub(super) fn plan(unread: &[(usize, bool)], rows: StepRows) -> Vec<usize> {
     let mut left = most;
     let send = |&(unread, decoding): &(usize, bool)| {
         if decoding {
-            return 1;
+            return unread;
         }
         let sent = match left / BLOCK * BLOCK {
             _ if unread <= left => unread,

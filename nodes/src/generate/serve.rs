@@ -6,6 +6,7 @@
 use super::{
     Sampler,
     course::{Course, End, Time},
+    guess::{Pace, Record},
     plan::{StepRows, plan},
     request::Request,
     text::TextMaker,
@@ -44,6 +45,8 @@ pub(super) struct Server {
     /// The next to be admitted, once there is room.
     pub(super) waiting: Option<Job>,
     pub(super) running: Vec<Course>,
+    /// What steps of a text that is alone take; none: nothing is guessed.
+    pub(super) pace: Option<Pace>,
 }
 
 impl Server {
@@ -94,11 +97,15 @@ impl Server {
             sequence,
             adapter: job.adapter,
             sampler: Sampler::new(request.sampling, &request.prompt),
-            unread: request.prompt,
+            tokens: request.prompt,
+            guessed: 0,
+            unproven: None,
+            record: Record::default(),
             prompt_tokens: prompt as u32,
             cached_tokens: 0,
             max_tokens: request.max_tokens,
             made: 0,
+            guessed_right: 0,
             text: TextMaker::new(request.stops),
             sink,
             time: job.time,
@@ -128,10 +135,11 @@ impl Server {
         for course in &mut self.running {
             course.resume(&mut self.cache);
         }
+        self.guess();
         let unread = self
             .running
             .iter()
-            .map(|c| (c.unread.len(), c.is_decoding()));
+            .map(|c| (c.unread().len(), c.is_decoding()));
         let rows = plan(&unread.collect::<Vec<_>>(), self.rows);
         let mut sent: Vec<(usize, usize)> = rows
             .into_iter()
@@ -145,12 +153,44 @@ impl Server {
         // Neighbours with the same adapter are computed together.
         sent.sort_by_key(|(index, _)| self.running[*index].adapter.as_ref().map(Arc::as_ptr));
         let mut ends = Vec::new();
-        if let Err(error) = self.compute(&sent, &mut ends) {
-            self.compute_one_by_one(&sent, &mut ends, error);
+        let alone = self.alone().map(|course| course.guessed);
+        let began = Instant::now();
+        match self.compute(&sent, &mut ends) {
+            Err(error) => self.compute_one_by_one(&sent, &mut ends, error),
+            Ok(()) => {
+                if let (Some(guesses), Some(pace)) = (alone, &mut self.pace) {
+                    pace.note(guesses, began.elapsed());
+                }
+            }
         }
         ends.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
         for (index, end) in ends {
             self.end(index, end);
+        }
+    }
+
+    /// The text that is being made, if there is only one and no prompt is read.
+    fn alone(&self) -> Option<&Course> {
+        match &self.running[..] {
+            [course] if course.is_decoding() => Some(course),
+            _ => None,
+        }
+    }
+
+    /// Has a text that is alone try more than its next token, where that is likely to be faster. Beside
+    /// others their rows are a better use of a step.
+    fn guess(&mut self) {
+        let (Some(pace), [course]) = (&mut self.pace, &mut self.running[..]) else {
+            return;
+        };
+        if !course.is_decoding() {
+            return;
+        }
+        let guesses = course.guess();
+        if !guesses.is_empty() && pace.is_worth(guesses.len(), course.record) {
+            course.try_out(&guesses);
+        } else {
+            course.unproven = guesses.first().copied();
         }
     }
 
@@ -192,10 +232,11 @@ impl Server {
         let mut rows: Vec<SequenceRows<'_>> = chosen
             .iter_mut()
             .map(|(_, course, rows)| SequenceRows {
+                logits: course.tokens.len() == course.sequence.len() + *rows,
+                tokens: &course.tokens[course.sequence.len()..][..*rows],
                 sequence: &mut course.sequence,
-                tokens: &course.unread[..*rows],
                 adapter: course.adapter.as_ref(),
-                logits: course.unread.len() == *rows,
+                guessed: course.guessed,
             })
             .collect();
         let step = catch_unwind(AssertUnwindSafe(|| model.decoder.step(cache, &mut rows)));
@@ -205,17 +246,11 @@ impl Server {
             Err(_) => return Err(NodeError::failed("the model panicked")),
         };
         let ended = logits.read(|mut logits| {
-            for (index, course, rows) in &mut chosen {
-                course.unread.drain(..*rows);
-                if !course.unread.is_empty() {
-                    continue;
+            for (index, course, _) in &mut chosen {
+                if course.unread().len() == course.guessed {
+                    let end = course.take(&mut logits, cache, &model.tokenizer);
+                    ends.extend(end.map(|end| (*index, end)));
                 }
-                let logits = logits.next().unwrap_or_default();
-                ends.extend(
-                    course
-                        .take(logits, &model.tokenizer)
-                        .map(|end| (*index, end)),
-                );
             }
         });
         ended.map_err(|error| NodeError::because("failed to read logits", error))

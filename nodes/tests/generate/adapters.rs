@@ -52,6 +52,7 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
             tokens: &case.tokens[..read],
             adapter: adapters[index].as_ref(),
             logits: false,
+            guessed: 0,
         }]);
         cut.push(read);
     }
@@ -64,6 +65,7 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
             tokens: &case.tokens[cut[index]..],
             adapter: adapters[index].as_ref(),
             logits: true,
+            guessed: 0,
         })
         .collect();
     let together = bench.step(&mut rows);

@@ -121,6 +121,7 @@ fn logits_along_the_reference_text_agree() {
                 tokens: &unread,
                 adapter: None,
                 logits: true,
+                guessed: 0,
             }]);
             let best = logits[0][likeliest(&logits[0]).unwrap() as usize];
             let behind = best - logits[0][token as usize];
@@ -172,6 +173,7 @@ fn a_text_longer_than_the_window_agrees_however_it_is_read() {
                 tokens: &long.tokens[read..end],
                 adapter: None,
                 logits: end == point.position + 1,
+                guessed: 0,
             }]);
             read = end;
             if let Some(logits) = logits.first() {

@@ -6,6 +6,7 @@
 mod adapters;
 mod families;
 mod gemma;
+mod guesses;
 mod node;
 mod paths;
 mod prefix;
@@ -129,6 +130,7 @@ impl Bench {
                 tokens,
                 adapter,
                 logits: true,
+                guessed: 0,
             }]);
         }
         self.cache.release(sequence);
@@ -146,6 +148,7 @@ impl Bench {
                 tokens: &unread,
                 adapter: None,
                 logits: true,
+                guessed: 0,
             }]);
             unread = vec![nodes::generate::likeliest(&logits[0]).unwrap()];
             made.extend(&unread);

@@ -49,6 +49,7 @@ async fn a_prompt_is_continued_up_to_max_tokens_or_a_stop() {
         prompt_tokens: 6,
         cached_tokens: 0,
         completion_tokens: 7,
+        guessed_tokens: finish.guessed_tokens,
     };
     assert_eq!(finish, expected);
     let stopped = [

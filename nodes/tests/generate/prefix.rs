@@ -27,6 +27,7 @@ impl Bench {
                 tokens,
                 adapter,
                 logits: true,
+                guessed: 0,
             }]);
         }
         self.cache.release(sequence);

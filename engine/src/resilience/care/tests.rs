@@ -243,6 +243,7 @@ async fn a_text_that_breaks_off_counts_as_a_failure() {
                 prompt_tokens: 1,
                 cached_tokens: 0,
                 completion_tokens: 1,
+                guessed_tokens: 0,
             }),
         });
         Ok(Value::Stream(stream))
@@ -328,6 +329,7 @@ async fn a_text_is_remembered_when_it_is_whole() {
             prompt_tokens: 1,
             cached_tokens: 0,
             completion_tokens: 2,
+            guessed_tokens: 0,
         }));
         Ok(Value::Stream(stream))
     });

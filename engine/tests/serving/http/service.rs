@@ -115,6 +115,7 @@ async fn the_engine_says_what_it_serves() {
         r#"engine_tokens_total{graph="ask",node="answer",type="completion"} 2"#,
         r#"engine_tokens_total{graph="ask",node="answer",type="prompt"} 4"#,
         r#"engine_cached_prompt_tokens_total{graph="ask",node="answer"} 3"#,
+        r#"engine_guessed_tokens_total{graph="ask",node="answer"} 2"#,
         r#"engine_ttft_seconds_count{graph="ask",node="answer"} 1"#,
         r#"engine_node_ongoing_requests{graph="ask",node="answer"} 0"#,
         "engine_config_generation 1",

@@ -17,8 +17,11 @@ pub struct SequenceRows<'a> {
     pub tokens: &'a [u32],
     /// The adapter of these rows.
     pub adapter: Option<&'a Arc<Adapter>>,
-    /// Whether the logits after the last of the tokens are wanted.
+    /// Whether the logits after the last of the tokens are wanted, and after each one before a guess.
     pub logits: bool,
+    /// How many of the last tokens are guesses. They are read, but the sequence has them only once
+    /// [`KvPool::advance`] says so; what is read next takes the place of the others.
+    pub guessed: usize,
 }
 
 /// The rows of one step.
@@ -66,7 +69,9 @@ impl<'a> Batch<'a> {
             self.adapters.push(start..start + count, adapter);
         }
         if rows.logits && count > 0 {
-            self.wanted.push((start + count - 1) as u32);
+            let (end, guessed) = (start + count, rows.guessed.min(count - 1));
+            self.wanted
+                .extend((end - 1 - guessed..end).map(|row| row as u32));
         }
     }
 

@@ -232,8 +232,9 @@ impl KvPool {
         Ok(())
     }
 
-    /// Notes that `rows` positions were filled, and lets go of what no later one can see.
-    pub(super) fn advance(&mut self, sequence: &mut Sequence, rows: usize) {
+    /// Notes that `rows` more positions are filled for good, and lets go of what no later one can see.
+    /// A step does so for all that it reads but guesses.
+    pub fn advance(&mut self, sequence: &mut Sequence, rows: usize) {
         sequence.length += rows;
         self.keep(sequence);
         let gone = self.first_seen(sequence.length);

@@ -182,7 +182,10 @@ impl Decoder {
         }
         let logits = self.network.forward(&mut Batch::new(cache, rows))?;
         for rows in rows.iter_mut() {
-            cache.advance(rows.sequence, rows.tokens.len());
+            cache.advance(
+                rows.sequence,
+                rows.tokens.len().saturating_sub(rows.guessed),
+            );
         }
         Ok(Logits(logits))
     }

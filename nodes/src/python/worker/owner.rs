@@ -331,6 +331,7 @@ const DONE: Finish = Finish {
     prompt_tokens: 0,
     cached_tokens: 0,
     completion_tokens: 0,
+    guessed_tokens: 0,
 };
 
 fn raised(said: Said) -> NodeError {
