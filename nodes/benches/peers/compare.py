@@ -45,7 +45,7 @@ def main():
     if options.what != "http":
         enter_environment()
     side = Side(options.program or build_side(), options.threads)
-    print(f"{'':34}{'ours':>24}{'peer':>24}{'ratio':>8}  (median, least to most)")
+    print(f"{'':40}{'ours':>24}{'peer':>24}{'ratio':>8}  (median, least to most)")
     table = Table(options)
     {"encoders": encoders, "decoders": decoders, "http": http}[options.what](side, table)
     if options.save:
@@ -124,7 +124,7 @@ class Table:
         ratio = statistics.median(taken[1]) / statistics.median(taken[0])
         row = {"case": case, "unit": unit, "ours": ours, "peer": peer, "ratio": ratio}
         self.rows.append(row)
-        print(f"{case + ', ' + unit:34}{shown(ours):>24}{shown(peer):>24}{ratio:8.2f}", flush=True)
+        print(f"{case + ', ' + unit:40}{shown(ours):>24}{shown(peer):>24}{ratio:8.2f}", flush=True)
 
     def fact(self, case, **figures):
         self.rows.append({"case": case, **figures})
@@ -169,11 +169,11 @@ def encoders(side, table):
     plain, small = onnx_bert.write(facts["minilm"], WORK)
     tokens = lambda texts: side.ask(do="tokens", texts=texts)["tokens"]
     short = tokens([words(8 + index % 5) for index in range(32)])
-    # Exactly 8, 16, … 256 tokens.
-    mixed = [
-        [*text[: 8 * (index + 1) - 1], text[-1]]
-        for index, text in enumerate(tokens([words(300)] * 32))
-    ]
+    (long,) = tokens([words(300)])
+    of_length = lambda length: [*long[: length - 1], long[-1]]
+    # 8, 16, … 256 tokens, and as many lengths from 8 to 16 as from 16 to 32 and so on.
+    mixed = [of_length(8 * (index + 1)) for index in range(32)]
+    skewed = [of_length(round(8 * 32 ** (index / 31))) for index in range(32)]
     golden = json.loads((ROOT / "nodes/tests/golden/encoders/minilm.json").read_text())
     golden = [text["tokens"] for text in golden["embed"]]
     exact = {}
@@ -187,6 +187,8 @@ def encoders(side, table):
         one_by_one = [timed(session, padded(numpy, [text])) for text in mixed]
         alone = lambda: sum(run() for run in one_by_one)
         table.line(f"{weights}, same, peer unpadded", "texts/s", 32, ours(mixed), alone)
+        case = f"{weights}, 32 of 8 to 256, most short"
+        table.line(case, "texts/s", 32, ours(skewed), peer(skewed))
         one = short[:1]
         table.line(f"{weights}, one short", "ms", 1e3, ours(one), peer(one), False)
         got = side.ask(do="embed", weights=weights, tokens=golden)["vectors"]
@@ -201,6 +203,39 @@ def encoders(side, table):
                 ours=round(least(got, "ours"), 4),
                 peer=round(least(theirs, "peer"), 4),
             )
+    sections = read_sections()
+    found = {}
+    for weights in ("f32", "int8"):
+        embed = lambda texts: numpy.array(
+            side.ask(do="embed", weights=weights, tokens=tokens(texts))["vectors"]
+        )
+        headings, passages = (embed(list(part)) for part in zip(*sections))
+        found[weights] = numpy.argsort(-(headings @ passages.T), axis=1)
+    table.fact(f"headings that find their passage among {len(sections)}", **ranking(numpy, found))
+
+
+def read_sections():
+    """Headings and the first paragraph under each, of all pages in `docs/`."""
+    sections = []
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for section in page.read_text().split("\n## ")[1:]:
+            heading, _, text = section.partition("\n")
+            passage = " ".join(text.strip().split("\n\n")[0].split())
+            if passage:
+                sections.append((heading, passage))
+    return sections
+
+
+def ranking(numpy, found):
+    """The mean reciprocal rank of the right passage, and how many of the best ten are the same."""
+    right = numpy.arange(len(found["f32"]))[:, None]
+    facts = {}
+    for weights, order in found.items():
+        rank = 1 + numpy.argmax(order == right, axis=1)
+        facts[f"{weights} MRR"] = round(float((1 / rank).mean()), 3)
+    same = [len(set(a[:10]) & set(b[:10])) for a, b in zip(found["f32"], found["int8"])]
+    facts["same of ten"] = round(float(numpy.mean(same)), 2)
+    return facts
 
 
 def open_session(onnxruntime, path, threads):

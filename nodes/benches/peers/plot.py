@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Draws docs/performance-*.svg and prints the tables of docs/performance.md from the figures that
-compare.py --save kept in the folder results."""
+compare.py --save kept in the folders of results, one for each kind of machine."""
 
 import json
 import pathlib
@@ -11,15 +11,18 @@ CHARTS = {
     "encoders": "MiniLM: times the rate of onnxruntime",
     "decoders": "Gemma 3 270M: times the rate of llama.cpp",
 }
-LABELS, BARS, ROW, TOP = 250, 380, 30, 46
+MACHINES = {"avx512": "AVX-512 with VNNI", "avx2": "AVX2"}
+LABELS, BARS, BAR, ROW, TOP = 250, 380, 15, 42, 70
 STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #1f2328; }
     .title { font-weight: 600; font-size: 15px; }
-    .bar { fill: #0f766e; }
+    .avx512 { fill: #0f766e; }
+    .avx2 { fill: #86b8b1; }
     .peer { stroke: #57606a; stroke-dasharray: 4 3; }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3; }
-      .bar { fill: #2dd4bf; }
+      .avx512 { fill: #2dd4bf; }
+      .avx2 { fill: #1b6f66; }
       .peer { stroke: #9198a1; }
     }
 """
@@ -27,13 +30,18 @@ STYLE = """
 
 def main():
     for name, title in CHARTS.items():
-        (DOCS / f"performance-{name}.svg").write_text(chart(title, ratios(name)))
-    for name in (*CHARTS, "http"):
-        print(table(ratios(name)))
+        machines = {machine: ratios(machine, name) for machine in MACHINES}
+        (DOCS / f"performance-{name}.svg").write_text(chart(title, machines))
+    for machine, what in MACHINES.items():
+        for name in (*CHARTS, "http"):
+            if rows := ratios(machine, name):
+                print(f"{name}, {what}\n\n{table(rows)}")
 
 
-def ratios(name):
-    rows = json.loads((HERE / "results" / f"{name}.json").read_text())
+def ratios(machine, name):
+    """What was measured there, or nothing."""
+    path = HERE / "results" / machine / f"{name}.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
     return [row for row in rows if "ratio" in row]
 
 
@@ -50,10 +58,12 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def chart(title, rows):
-    most = max(row["ratio"] for row in rows)
-    scale = BARS / max(most, 1)
-    height = TOP + ROW * len(rows) + 30
+def chart(title, machines):
+    """Two bars for each case: a machine has its own, and lacks those that were not measured on it."""
+    known = {m: {row["case"]: row["ratio"] for row in rows} for m, rows in machines.items()}
+    cases = list(dict.fromkeys(row["case"] for m in reversed(machines) for row in machines[m]))
+    scale = BARS / max(1, *(ratio for ratios in known.values() for ratio in ratios.values()))
+    height = TOP + ROW * len(cases) + 30
     one = LABELS + scale
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{height}" '
@@ -61,15 +71,25 @@ def chart(title, rows):
         f"  <style>{STYLE}  </style>",
         f'  <text class="title" x="12" y="24">{title}</text>',
     ]
-    for index, row in enumerate(rows):
-        y = TOP + ROW * index
-        width = row["ratio"] * scale
+    for index, (machine, what) in enumerate(MACHINES.items()):
+        x = 12 + 180 * index
         lines += [
-            f'  <text x="{LABELS - 10}" y="{y + 15}" text-anchor="end">{row["case"]}</text>',
-            f'  <rect class="bar" x="{LABELS}" y="{y + 2}" width="{width:.1f}" height="18" rx="2"/>',
-            f'  <text x="{LABELS + width + 8:.1f}" y="{y + 15}">{row["ratio"]:.2f}</text>',
+            f'  <rect class="{machine}" x="{x}" y="38" width="14" height="14" rx="2"/>',
+            f'  <text x="{x + 22}" y="50">{what}</text>',
         ]
-    bottom = TOP + ROW * len(rows)
+    for index, case in enumerate(cases):
+        y = TOP + ROW * index
+        lines.append(f'  <text x="{LABELS - 10}" y="{y + 21}" text-anchor="end">{case}</text>')
+        for machine, ratios in known.items():
+            if case in ratios:
+                width = ratios[case] * scale
+                lines += [
+                    f'  <rect class="{machine}" x="{LABELS}" y="{y + 2}" width="{width:.1f}" '
+                    f'height="{BAR}" rx="2"/>',
+                    f'  <text x="{LABELS + width + 8:.1f}" y="{y + 14}">{ratios[case]:.2f}</text>',
+                ]
+            y += BAR + 2
+    bottom = TOP + ROW * len(cases)
     lines += [
         f'  <line class="peer" x1="{one:.1f}" x2="{one:.1f}" y1="{TOP - 6}" y2="{bottom}"/>',
         f'  <text x="{one:.1f}" y="{bottom + 18}" text-anchor="middle">the peer</text>',
