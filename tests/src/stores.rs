@@ -2,6 +2,7 @@
 //! package, on a port and in a folder of its own.
 
 use crate::servers::{Server, free_port, python_with};
+use schema::{IndexBackend, Source, Sources};
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
@@ -13,6 +14,20 @@ use tempfile::TempDir;
 
 /// A user without rights, under whom PostgreSQL runs where the tests run as root, which it refuses.
 const NOBODY: [&str; 3] = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"];
+
+/// The backend of an index that is declared like this.
+pub fn backend(declared: &str) -> IndexBackend {
+    let text = format!("index docs {{ {declared}; dimensions 3 }}");
+    let id = Sources::default().add("test", text.clone());
+    let source = Source {
+        id,
+        name: "test".into(),
+        text,
+    };
+    let (document, problems) = schema::parse(&source, &|_| None);
+    assert!(problems.is_empty(), "{problems:?}");
+    document.indexes[0].backend.clone()
+}
 
 /// A server that runs as long as this lives.
 pub struct Running {

@@ -8,13 +8,12 @@ use nodes::{
     index::json_lines,
     store::{self, Build, Plan, Store},
 };
-use schema::{IndexBackend, Source, Sources};
 use std::{sync::Arc, time::Duration};
 use tests::{
     Engine,
     faulty::Fault,
     proxy::Proxy,
-    stores::{Running, milvus_lite, postgres},
+    stores::{Running, backend, milvus_lite, postgres},
     write_graph,
 };
 use tokio::time::{Instant, sleep};
@@ -30,19 +29,6 @@ const TROUBLE: [(Fault, &[&str]); 5] = [
     (Fault::Silent, &["timeout"]),
     (Fault::Slow, &["timeout"]),
 ];
-
-fn backend(declared: &str) -> IndexBackend {
-    let text = format!("index docs {{ {declared}; dimensions 3 }}");
-    let id = Sources::default().add("test", text.clone());
-    let source = Source {
-        id,
-        name: "test".into(),
-        text,
-    };
-    let (document, problems) = schema::parse(&source, &|_| None);
-    assert!(problems.is_empty(), "{problems:?}");
-    document.indexes[0].backend.clone()
-}
 
 async fn filled(declared: &str) -> Arc<dyn Store> {
     let backend = backend(declared);

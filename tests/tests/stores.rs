@@ -8,9 +8,8 @@ use nodes::{
     index::{Index, Manifest, Record, json_lines},
     store::{self, Build, Built, Embedded, Plan, Store, Wanted},
 };
-use schema::{IndexBackend, Source, Sources};
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc};
-use tests::stores::{milvus, milvus_lite, postgres};
+use tests::stores::{backend, milvus, milvus_lite, postgres};
 
 /// Documents: their vectors turn by some degrees from one to the next.
 const DOCUMENTS: &str = r#"
@@ -27,20 +26,6 @@ fn records() -> Vec<Record> {
     json_lines(DOCUMENTS.as_bytes())
         .map(Result::unwrap)
         .collect()
-}
-
-/// The backend of an index that is declared like this.
-fn backend(declared: &str) -> IndexBackend {
-    let text = format!("index docs {{ {declared}; dimensions 3 }}");
-    let id = Sources::default().add("test", text.clone());
-    let source = Source {
-        id,
-        name: "test".into(),
-        text,
-    };
-    let (document, problems) = schema::parse(&source, &|_| None);
-    assert!(problems.is_empty(), "{problems:?}");
-    document.indexes[0].backend.clone()
 }
 
 /// Makes the collection of a server, as `engine index` does.

@@ -80,7 +80,7 @@ impl Store for Embedded {
         &self.facts
     }
 
-    fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
+    fn find(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
         Box::pin(async move {
             self.look_for_changes();
             let computing = Arc::clone(&self.computing).acquire_owned().await;

@@ -34,8 +34,16 @@ pub trait Store: Send + Sync {
     /// What it can do.
     fn facts(&self) -> &Facts;
 
-    /// The documents that fit best, best first.
-    fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>>;
+    /// The documents that fit best, best first. Nobody is asked where none can.
+    fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
+        match wanted.is_hopeless() {
+            true => Box::pin(std::future::ready(Ok(Vec::new()))),
+            false => self.find(wanted),
+        }
+    }
+
+    /// What a [search](Store::search) that is not hopeless finds.
+    fn find(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>>;
 
     /// How many documents it holds.
     fn count(&self) -> BoxFuture<'_, Result<u64, NodeError>>;

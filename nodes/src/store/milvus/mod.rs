@@ -167,7 +167,7 @@ impl Milvus {
         })
     }
 
-    async fn find(&self, wanted: &Wanted) -> Result<Vec<Document>, NodeError> {
+    async fn look_up(&self, wanted: &Wanted) -> Result<Vec<Document>, NodeError> {
         let mut found = self.find_any(wanted).await?;
         // Equal scores come in the order of ids, as everywhere.
         found.sort_by(|one, other| {
@@ -273,13 +273,8 @@ impl Store for Milvus {
         &self.facts
     }
 
-    fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
-        Box::pin(async move {
-            match wanted.is_hopeless() {
-                true => Ok(Vec::new()),
-                false => self.find(&wanted).await,
-            }
-        })
+    fn find(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
+        Box::pin(async move { self.look_up(&wanted).await })
     }
 
     fn count(&self) -> BoxFuture<'_, Result<u64, NodeError>> {

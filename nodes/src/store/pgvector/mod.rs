@@ -62,11 +62,8 @@ impl Store for Pgvector {
         &self.facts
     }
 
-    fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
+    fn find(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
         Box::pin(async move {
-            if wanted.is_hopeless() {
-                return Ok(Vec::new());
-            }
             let rows = self.rows(&sql::search(&self.table, &wanted)?).await?;
             rows.iter().map(|row| self.document(row)).collect()
         })

@@ -261,7 +261,7 @@ impl Qdrant {
         body
     }
 
-    async fn find(&self, wanted: &Wanted) -> Result<Vec<Document>, NodeError> {
+    async fn look_up(&self, wanted: &Wanted) -> Result<Vec<Document>, NodeError> {
         let filter = wanted.filter.as_ref();
         let metadata = self.spec.metadata.expose();
         let filter = filter.map(|filter| condition::filter(filter, metadata));
@@ -409,13 +409,8 @@ impl Store for Qdrant {
         &self.facts
     }
 
-    fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
-        Box::pin(async move {
-            match wanted.is_hopeless() {
-                true => Ok(Vec::new()),
-                false => self.find(&wanted).await,
-            }
-        })
+    fn find(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Document>, NodeError>> {
+        Box::pin(async move { self.look_up(&wanted).await })
     }
 
     fn count(&self) -> BoxFuture<'_, Result<u64, NodeError>> {
