@@ -2,7 +2,8 @@
 
 use crate::model::decoder::gguf::{Gguf, GgufError};
 use candle_core::quantized::gguf_file::Value;
-use indexmap::IndexSet;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, RandomState};
 
 /// Kinds of token as GGUF counts them (`llama_token_type` of llama.cpp).
 const CONTROL: u8 = 3;
@@ -14,9 +15,56 @@ pub(super) const SPACE: char = '\u{2581}';
 
 #[derive(Debug)]
 pub(super) struct Vocabulary {
-    /// A token's place in the set is its id.
-    texts: IndexSet<Box<str>>,
+    texts: Texts,
     kinds: Vec<u8>,
+}
+
+/// Texts by number and numbers by text. There may be a quarter of a million of a few bytes each, so that
+/// none has memory of its own.
+#[derive(Debug, Default)]
+struct Texts {
+    /// All of them, one after the other.
+    together: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+    numbers: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Texts {
+    /// Adds a text; says whether it is new. One that is there already is not added.
+    fn insert(&mut self, text: &str) -> bool {
+        if self.number(text).is_some() {
+            return false;
+        }
+        let number = self.ends.len() as u32;
+        self.together.push_str(text);
+        self.ends.push(self.together.len());
+        let (together, ends, hasher) = (&self.together, &self.ends, &self.hasher);
+        let hash = |number: &u32| hasher.hash_one(text_of(together, ends, *number));
+        self.numbers.insert_unique(hash(&number), number, hash);
+        true
+    }
+
+    fn number(&self, text: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(text);
+        let found = self.numbers.find(hash, |&number| self.get(number) == text);
+        found.copied()
+    }
+
+    /// Empty for a number that nothing has.
+    fn get(&self, number: u32) -> &str {
+        text_of(&self.together, &self.ends, number)
+    }
+}
+
+fn text_of<'a>(together: &'a str, ends: &[usize], number: u32) -> &'a str {
+    let number = number as usize;
+    let start = number.checked_sub(1).and_then(|before| ends.get(before));
+    match ends.get(number) {
+        Some(&end) => &together[start.copied().unwrap_or(0)..end],
+        None => "",
+    }
 }
 
 impl Vocabulary {
@@ -40,40 +88,42 @@ impl Vocabulary {
         })?;
         let mut kinds = kinds.unwrap_or_default();
         kinds.resize(tokens.len(), 1);
-        let mut texts = IndexSet::with_capacity(tokens.len());
+        let mut texts = Texts::default();
+        texts.ends.reserve_exact(tokens.len());
         for (id, text) in tokens.iter().enumerate() {
             let spaces = gemma && !text.is_empty() && text.bytes().all(|byte| byte == b' ');
-            let text = match spaces {
-                true => SPACE.to_string().repeat(text.len()).into(),
-                false => text.as_str().into(),
+            let is_new = match spaces {
+                true => {
+                    kinds[id] = 1;
+                    texts.insert(&SPACE.to_string().repeat(text.len()))
+                }
+                false => texts.insert(text),
             };
-            if spaces {
-                kinds[id] = 1;
-            }
-            if !texts.insert(text) {
+            if !is_new {
                 // Only the first of two equal tokens can be the result of encoding; the other keeps
                 // its id. No text holds this one.
-                texts.insert(format!("\0{id}").into());
+                texts.insert(&format!("\0{id}"));
             }
         }
+        texts.together.shrink_to_fit();
         Ok(Self { texts, kinds })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.texts.len()
+        self.texts.ends.len()
     }
 
     pub(super) fn id(&self, text: &str) -> Option<u32> {
-        self.texts.get_index_of(text).map(|id| id as u32)
+        self.texts.number(text)
     }
 
     /// The token's text; empty for an id that does not exist.
     pub(super) fn text(&self, id: u32) -> &str {
-        self.texts.get_index(id as usize).map_or("", |text| text)
+        self.texts.get(id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.texts.iter().zip(0..).map(|(text, id)| (&**text, id))
+        (0..self.len() as u32).map(|id| (self.text(id), id))
     }
 
     fn kind(&self, id: u32) -> u8 {
