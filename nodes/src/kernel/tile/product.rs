@@ -101,9 +101,13 @@ unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     let second = usize::from(G::HALVES);
     let tile = tile.as_ptr();
     let share = layout.size / layout.blocks.max(1);
-    // Sums that are not kept open leave no registers to prepare the codes of several groups ahead of
-    // their products, as a loop of known length would.
-    let groups = if C::OPEN == 0 { black_box(4) } else { 4 };
+    // Where products take several steps there are no registers to prepare the codes of all groups ahead of
+    // them, as a loop of known length would.
+    let groups = if C::OPEN == 0 && S::CENTRES {
+        black_box(4)
+    } else {
+        4
+    };
     let mut acc = [s.zero(); ROWS];
     // SAFETY: inside of the tile and of the rows.
     unsafe {
