@@ -210,7 +210,7 @@ mod tests {
         Device,
         quantized::{GgmlDType, QStorage, QTensor},
     };
-    use std::borrow::Cow;
+    use std::{borrow::Cow, ops::Range};
 
     const ALL: [(Format, GgmlDType); 10] = [
         (Format::Q4_0, GgmlDType::Q4_0),
@@ -225,15 +225,20 @@ mod tests {
         (Format::Q6K, GgmlDType::Q6K),
     ];
 
-    /// Random blocks: every bit pattern of codes and small scales, and reasonable `d` and `m`.
-    fn random_blocks(format: Format, values: usize, random: &mut Random) -> Vec<u8> {
-        let floats = match format {
+    /// Where in a block `d` and `m` are.
+    fn floats(format: Format) -> Range<usize> {
+        match format {
             Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => 0..2,
             Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => 0..4,
             Format::Q2K => 80..84,
             Format::Q3K => 108..110,
             Format::Q6K => 208..210,
-        };
+        }
+    }
+
+    /// Random blocks: every bit pattern of codes and small scales, and reasonable `d` and `m`.
+    fn random_blocks(format: Format, values: usize, random: &mut Random) -> Vec<u8> {
+        let floats = floats(format);
         let mut bytes = Vec::new();
         for _ in 0..values / format.values() {
             let mut block: Vec<u8> = (0..format.bytes()).map(|_| random.bits() as u8).collect();
@@ -285,15 +290,41 @@ mod tests {
     fn check(format: Format, m: usize, n: usize, k: usize) {
         let mut random = Random((m * n * k) as u64);
         let bytes = random_blocks(format, n * k, &mut random);
-        let (x, residual) = (random.floats(m * k), random.floats(m * n));
-        let tiles = Tiles::pack(format, n, k, &bytes).unwrap();
+        let x = random.floats(m * k);
+        check_product(format, (m, n, k), &bytes, &x);
+    }
+
+    /// The largest codes with the largest bytes of both signs, where sums of 16 bits would overflow first;
+    /// and the smallest codes, which for bytes are the largest without their offset.
+    #[test]
+    fn the_largest_products_are_exact() {
+        for (format, _) in ALL {
+            let (m, n, k) = (5, 17, 2 * format.values());
+            for bits in [0xff, 0x00] {
+                let mut bytes = random_blocks(format, n * k, &mut Random(3));
+                for block in bytes.chunks_exact_mut(format.bytes()) {
+                    let floats = floats(format);
+                    let kept = block[floats.clone()].to_vec();
+                    block.fill(bits);
+                    block[floats].copy_from_slice(&kept);
+                }
+                for x in [vec![1.0; m * k], vec![-1.0; m * k]] {
+                    check_product(format, (m, n, k), &bytes, &x);
+                }
+            }
+        }
+    }
+
+    fn check_product(format: Format, (m, n, k): (usize, usize, usize), bytes: &[u8], x: &[f32]) {
+        let residual = Random((m + n) as u64).floats(m * n);
+        let tiles = Tiles::pack(format, n, k, bytes).unwrap();
         let mut weight = vec![0.0; n * k];
         for (output, row) in weight.chunks_mut(k).enumerate() {
             tiles.row(output, row);
         }
         for isa in Isa::available() {
             let mut memory = Blocks::default();
-            let blocks = memory.quantize(isa, &x, k);
+            let blocks = memory.quantize(isa, x, k);
             // SAFETY: the product writes all rows and columns.
             let got = unsafe {
                 written(m * n, |out| {
