@@ -33,6 +33,17 @@ fn graphs(file: &mut String, name: &str, url: &str, model: &str, input: &str) {
     }
 }
 
+/// The graphs that [`check`] asks, over both ways to a server.
+fn checked(server: &Inference) -> String {
+    let mut file = String::new();
+    for (name, url) in [("rest", &server.rest), ("grpc", &server.grpc)] {
+        let named = |input: &str| format!("{name}-{input}");
+        graphs(&mut file, &named("numbers"), url, "double", NUMBERS);
+        graphs(&mut file, &named("texts"), url, "shout", TEXT);
+    }
+    file
+}
+
 const NUMBERS: &str = "type=list of=number";
 const TEXT: &str = "type=string";
 
@@ -92,16 +103,8 @@ async fn triton_answers_over_binary_rest_and_grpc() {
     let server = tokio::task::spawn_blocking(Inference::triton)
         .await
         .unwrap();
-    let mut file = String::new();
+    let mut file = checked(&server);
     for (name, url) in [("rest", &server.rest), ("grpc", &server.grpc)] {
-        graphs(
-            &mut file,
-            &format!("{name}-numbers"),
-            url,
-            "double",
-            NUMBERS,
-        );
-        graphs(&mut file, &format!("{name}-texts"), url, "shout", TEXT);
         // Elements that JSON does not carry.
         graphs(&mut file, &format!("{name}-halves"), url, "half", NUMBERS);
     }
@@ -140,18 +143,7 @@ async fn mlserver_answers_over_json_and_grpc() {
     let server = tokio::task::spawn_blocking(Inference::mlserver)
         .await
         .unwrap();
-    let mut file = String::new();
-    for (name, url) in [("rest", &server.rest), ("grpc", &server.grpc)] {
-        graphs(
-            &mut file,
-            &format!("{name}-numbers"),
-            url,
-            "double",
-            NUMBERS,
-        );
-        graphs(&mut file, &format!("{name}-texts"), url, "shout", TEXT);
-    }
-    let (_folder, path) = write_graph(&file);
+    let (_folder, path) = write_graph(&checked(&server));
     let engine = Engine::start(&path);
     for name in ["rest", "grpc"] {
         check(&engine, name).await;

@@ -8,9 +8,8 @@ use nodes::{
     index::json_lines,
     store::{self, Build, Built, Store, Wanted},
 };
-use schema::{IndexBackend, Source, Sources};
 use std::{sync::Arc, time::Duration};
-use tests::stores::postgres;
+use tests::stores::{backend, postgres};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 
@@ -18,19 +17,6 @@ async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
-}
-
-fn backend(declared: &str) -> IndexBackend {
-    let text = format!("index docs {{ {declared}; dimensions 3 }}");
-    let id = Sources::default().add("test", text.clone());
-    let source = Source {
-        id,
-        name: "test".into(),
-        text,
-    };
-    let (document, problems) = schema::parse(&source, &|_| None);
-    assert!(problems.is_empty(), "{problems:?}");
-    document.indexes[0].backend.clone()
 }
 
 async fn open(declared: &str) -> Result<Arc<dyn Store>, NodeError> {

@@ -9,9 +9,11 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use schema::{IndexBackend, Source, Sources};
 use std::{path::PathBuf, sync::Arc};
-use tests::{repository, stores::postgres};
+use tests::{
+    repository,
+    stores::{backend, postgres},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -61,19 +63,6 @@ async fn secured(before: u16, as_postgres: bool) -> u16 {
         }
     });
     port
-}
-
-fn backend(declared: &str) -> IndexBackend {
-    let text = format!("index docs {{ {declared}; dimensions 3 }}");
-    let id = Sources::default().add("test", text.clone());
-    let source = Source {
-        id,
-        name: "test".into(),
-        text,
-    };
-    let (document, problems) = schema::parse(&source, &|_| None);
-    assert!(problems.is_empty(), "{problems:?}");
-    document.indexes[0].backend.clone()
 }
 
 /// Whether a table that is not there can be asked for, or why not.

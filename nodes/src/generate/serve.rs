@@ -153,7 +153,7 @@ impl Server {
         // Neighbours with the same adapter are computed together.
         sent.sort_by_key(|(index, _)| self.running[*index].adapter.as_ref().map(Arc::as_ptr));
         let mut ends = Vec::new();
-        let alone = self.alone().map(|course| course.guessed);
+        let alone = alone(&mut self.running).map(|course| course.guessed);
         let began = Instant::now();
         match self.compute(&sent, &mut ends) {
             Err(error) => self.compute_one_by_one(&sent, &mut ends, error),
@@ -169,23 +169,12 @@ impl Server {
         }
     }
 
-    /// The text that is being made, if there is only one and no prompt is read.
-    fn alone(&self) -> Option<&Course> {
-        match &self.running[..] {
-            [course] if course.is_decoding() => Some(course),
-            _ => None,
-        }
-    }
-
     /// Has a text that is alone try more than its next token, where that is likely to be faster. Beside
     /// others their rows are a better use of a step.
     fn guess(&mut self) {
-        let (Some(pace), [course]) = (&mut self.pace, &mut self.running[..]) else {
+        let (Some(pace), Some(course)) = (&mut self.pace, alone(&mut self.running)) else {
             return;
         };
-        if !course.is_decoding() {
-            return;
-        }
         let guesses = course.guess();
         if !guesses.is_empty() && pace.is_worth(guesses.len(), course.record) {
             course.try_out(&guesses);
@@ -254,5 +243,13 @@ impl Server {
             }
         });
         ended.map_err(|error| NodeError::because("failed to read logits", error))
+    }
+}
+
+/// The text that is being made, if there is only one and no prompt is read.
+fn alone(running: &mut [Course]) -> Option<&mut Course> {
+    match running {
+        [course] if course.is_decoding() => Some(course),
+        _ => None,
     }
 }

@@ -2,40 +2,7 @@
 //! kernels, and nearly so by candle's.
 
 use super::*;
-use nodes::{
-    Arguments, Context, Finish, Input, Node, Value,
-    generate::{Sampler, Sampling},
-};
-
-#[derive(Deserialize)]
-struct Long {
-    tokens: Vec<u32>,
-}
-
-impl Bench {
-    fn next<'a>(
-        &mut self,
-        sequence: &mut Sequence,
-        tokens: &'a [u32],
-        guessed: usize,
-        adapter: Option<&'a Arc<Adapter>>,
-    ) -> Vec<Vec<f32>> {
-        self.step(&mut [SequenceRows {
-            sequence,
-            tokens,
-            adapter,
-            logits: true,
-            guessed,
-        }])
-    }
-}
-
-fn is_same(a: &[f32], b: &[f32]) -> bool {
-    match has_kernels(&real_models::device()) {
-        true => a == b,
-        false => difference(a, b) <= 2.0 * CANDLE_TOLERANCE,
-    }
-}
+use nodes::generate::{Sampler, Sampling};
 
 /// Guesses that are right, wrong, and right up to the second, on both sides of blocks of 32 positions and
 /// of the window of 512.
@@ -103,14 +70,6 @@ fn one_by_one(
     }
     bench.cache.release(sequence);
     String::from_utf8_lossy(&text).into_owned()
-}
-
-async fn by_node(node: &Generate, arguments: Arguments) -> (String, Finish) {
-    let context = Context::default();
-    match node.run(vec![Input { arguments, context }]).await.pop() {
-        Some(Ok(Value::Stream(stream))) => stream.collect().await.unwrap(),
-        other => panic!("{other:?}"),
-    }
 }
 
 const PASSAGES: &str = "[pdfmill] pdfmill splits and joins PDF files on the command line.\n\

@@ -14,7 +14,7 @@ mod prefix;
 mod real_models;
 
 use nodes::{
-    Generate, NodeError,
+    Arguments, Context, Finish, Generate, Input, Node, NodeError, Value,
     adapter::{Adapter, Adapters},
     compute::ComputePool,
     generate::GenerateOptions,
@@ -120,18 +120,29 @@ impl Bench {
             .unwrap()
     }
 
+    /// The logits after the last of the tokens and before each guess, alone.
+    fn next(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        guessed: usize,
+        adapter: Option<&Arc<Adapter>>,
+    ) -> Vec<Vec<f32>> {
+        self.step(&mut [SequenceRows {
+            sequence,
+            tokens,
+            adapter,
+            logits: true,
+            guessed,
+        }])
+    }
+
     /// The logits after a prompt that is read in parts of so many rows, alone.
     fn read(&mut self, tokens: &[u32], part: usize, adapter: Option<&Arc<Adapter>>) -> Vec<f32> {
         let mut sequence = self.sequence();
         let mut logits = Vec::new();
         for tokens in tokens.chunks(part) {
-            logits = self.step(&mut [SequenceRows {
-                sequence: &mut sequence,
-                tokens,
-                adapter,
-                logits: true,
-                guessed: 0,
-            }]);
+            logits = self.next(&mut sequence, tokens, 0, adapter);
         }
         self.cache.release(sequence);
         logits.pop().unwrap()
@@ -143,13 +154,7 @@ impl Bench {
         let mut unread = prompt.to_vec();
         let mut made = Vec::new();
         while made.len() < count {
-            let logits = self.step(&mut [SequenceRows {
-                sequence: &mut sequence,
-                tokens: &unread,
-                adapter: None,
-                logits: true,
-                guessed: 0,
-            }]);
+            let logits = self.next(&mut sequence, &unread, 0, None);
             unread = vec![nodes::generate::likeliest(&logits[0]).unwrap()];
             made.extend(&unread);
         }
@@ -195,6 +200,30 @@ fn start(model: Arc<LanguageModel>, options: &GenerateOptions) -> Generate {
         _ => Shelf::default(),
     };
     Generate::start("generate", model, Arc::new(shelf), options).unwrap()
+}
+
+/// The whole text that a node makes.
+async fn by_node(node: &Generate, arguments: Arguments) -> (String, Finish) {
+    let context = Context::default();
+    match node.run(vec![Input { arguments, context }]).await.pop() {
+        Some(Ok(Value::Stream(stream))) => stream.collect().await.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A long text of which tests read parts.
+#[derive(Deserialize)]
+struct Long {
+    tokens: Vec<u32>,
+}
+
+/// Whether logits that were computed in two ways are the same: to the bit by our kernels, and nearly so by
+/// candle's, which take another way for one row than for many.
+fn is_same(a: &[f32], b: &[f32]) -> bool {
+    match has_kernels(&real_models::device()) {
+        true => a == b,
+        false => difference(a, b) <= 2.0 * CANDLE_TOLERANCE,
+    }
 }
 
 /// The largest difference of two rows of logits.

@@ -1,7 +1,7 @@
 //! The node: streams, stops, limits, deadlines, and items that come and go.
 
 use super::*;
-use nodes::{Arguments, Context, Finish, FinishReason, Input, Node, TextStream, Value};
+use nodes::{FinishReason, TextStream};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 

@@ -2,12 +2,6 @@
 //! bit by our kernels, and nearly so by candle's, which take another way for one row than for many.
 
 use super::*;
-use nodes::{Arguments, Context, Finish, Input, Node, Value};
-
-#[derive(Deserialize)]
-struct Long {
-    tokens: Vec<u32>,
-}
 
 impl Bench {
     /// The logits after a prompt, of which others may have read a part, and how much of it they had.
@@ -22,13 +16,7 @@ impl Bench {
         let cached = self.cache.resume(&mut sequence);
         let mut logits = Vec::new();
         for tokens in tokens[cached..].chunks(part) {
-            logits = self.step(&mut [SequenceRows {
-                sequence: &mut sequence,
-                tokens,
-                adapter,
-                logits: true,
-                guessed: 0,
-            }]);
+            logits = self.next(&mut sequence, tokens, 0, adapter);
         }
         self.cache.release(sequence);
         (logits.pop().unwrap(), cached)
@@ -43,10 +31,7 @@ impl Bench {
 }
 
 fn assert_same(a: &[f32], b: &[f32], what: &str) {
-    match has_kernels(&real_models::device()) {
-        true => assert!(a == b, "{what}"),
-        false => assert!(difference(a, b) <= 2.0 * CANDLE_TOLERANCE, "{what}"),
-    }
+    assert!(is_same(a, b), "{what}");
 }
 
 /// Tokens that part after so many.
@@ -119,18 +104,12 @@ fn other_families_go_on_as_well() {
 
 async fn text(node: &Generate, prompt: &str, adapter: Option<&str>) -> (String, Finish) {
     let adapter = adapter.map_or(Value::None, Value::text);
-    let input = Input {
-        arguments: Arguments::from_iter([
-            ("prompt", Value::text(prompt)),
-            ("adapter", adapter),
-            ("max-tokens", Value::Integer(12)),
-        ]),
-        context: Context::default(),
-    };
-    match node.run(vec![input]).await.pop().unwrap() {
-        Ok(Value::Stream(stream)) => stream.collect().await.unwrap(),
-        other => panic!("{other:?}"),
-    }
+    let arguments = [
+        ("prompt", Value::text(prompt)),
+        ("adapter", adapter),
+        ("max-tokens", Value::Integer(12)),
+    ];
+    by_node(node, Arguments::from_iter(arguments)).await
 }
 
 /// Requests of a retrieval pipeline, one by one and all at once, while the cache is too small for

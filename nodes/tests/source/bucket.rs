@@ -1,9 +1,9 @@
 //! An object store on loopback that speaks the lists of S3, Google and Azure, and does as it is told.
 
-use super::kit::{settings, sha256};
+use super::kit::{cut, settings, sha256};
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -297,19 +297,4 @@ fn decoded(text: &str) -> String {
 fn error(status: StatusCode, code: &str) -> Response {
     let body = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
     (status, body).into_response()
-}
-
-/// A body that breaks off. It pauses first, so that what came before is on its way.
-fn cut(mut bytes: Vec<u8>, after: usize) -> Body {
-    bytes.truncate(after);
-    let pieces = futures::stream::unfold(Some(bytes), |left| async move {
-        match left {
-            Some(bytes) => Some((Ok(Bytes::from(bytes)), None)),
-            None => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                Some((Err(std::io::Error::other("cut")), None))
-            }
-        }
-    });
-    Body::from_stream(pieces)
 }

@@ -336,7 +336,7 @@ fn serve(script: &Script, seen: &Seen, file: &str, bytes: &[u8], headers: &Heade
 }
 
 /// A body that breaks off. It pauses first, so that what came before is on its way.
-fn cut(mut bytes: Vec<u8>, after: usize) -> Body {
+pub fn cut(mut bytes: Vec<u8>, after: usize) -> Body {
     bytes.truncate(after);
     let pieces = futures::stream::unfold(Some(bytes), |left| async move {
         match left {
