@@ -10,7 +10,10 @@ use super::{
     vectors::Vectors,
 };
 use std::{sync::Arc, thread, time::Duration};
-use tantivy::{IndexWriter, TantivyDocument, TantivyError, Term, indexer::LogMergePolicy};
+use tantivy::{
+    IndexWriter, TantivyDocument, TantivyError, Term,
+    indexer::{LogMergePolicy, UserOperation},
+};
 
 /// Memory that the text index gathers changes in before it writes a segment.
 const ARENA: usize = 64 << 20;
@@ -65,6 +68,7 @@ impl Writer {
         let mut merging = LogMergePolicy::default();
         merging.set_del_docs_ratio_before_merge(DELETED_SHARE);
         text.set_merge_policy(Box::new(merging));
+        skip_the_number_of_the_last_commit(&text)?;
         Ok(Self {
             shared,
             text,
@@ -201,6 +205,16 @@ fn text_writer(text: &tantivy::Index) -> Result<IndexWriter, TantivyError> {
     text.writer_with_num_threads(1, ARENA)
 }
 
+/// A writer numbers its changes from the number of the last commit on, that one included, and
+/// merging applies deletions up to it: so the first deletion would be seen before it is committed.
+fn skip_the_number_of_the_last_commit(text: &IndexWriter) -> Result<(), IndexError> {
+    let nothing: [UserOperation; 0] = [];
+    let skipped = text.run(nothing);
+    skipped
+        .map(|_| ())
+        .map_err(IndexError::text("open the text index for writing"))
+}
+
 fn open_log(
     shared: &Shared,
     committed: Committed,
@@ -216,4 +230,56 @@ fn is_wasteful(snapshot: &Snapshot) -> bool {
     let marked = snapshot.marked();
     let dead = marked.iter().filter(|marked| !**marked).count();
     dead >= DEAD_ROWS && 2 * dead > marked.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Map,
+        index::{Index, Manifest},
+    };
+    use tantivy::indexer::NoMergePolicy;
+
+    fn record(id: &str) -> Record {
+        Record {
+            id: id.into(),
+            text: "text".into(),
+            metadata: Map::new(),
+            vector: None,
+        }
+    }
+
+    #[test]
+    fn merging_before_a_commit_shows_nothing_of_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let index = Index::create(folder.path(), &Manifest::new(None, None)).unwrap();
+        let ids: Vec<_> = (10..30).map(|id| id.to_string()).collect();
+        let mut writer = index.writer().unwrap();
+        writer.text.set_merge_policy(Box::new(NoMergePolicy));
+        for id in &ids {
+            writer.upsert(&record(id)).unwrap();
+            writer.commit().unwrap();
+        }
+        drop(writer);
+
+        let mut writer = index.writer().unwrap();
+        writer.delete(&ids[0]);
+        writer.upsert(&record("new")).unwrap();
+        let commit = writer.text.prepare_commit().unwrap();
+        let segments = || index.shared.files.text.load_metas().unwrap().segments.len();
+        while segments() == ids.len() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let mut seen = Index::open(folder.path()).unwrap().ids().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, ids);
+
+        commit.commit().unwrap();
+        index.refresh().unwrap();
+        let mut seen = index.ids().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen[..19], ids[1..]);
+        assert_eq!(seen[19..], ["new"]);
+    }
 }
