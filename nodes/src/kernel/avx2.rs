@@ -46,8 +46,10 @@ impl Simd for Avx2 {
     const ROWS: usize = 6;
     const BYTE_ROWS: usize = 4;
     const TILE_ROWS: usize = 4;
+    const UNPACKED_FROM: usize = 16;
     const CENTRES: bool = true;
-    const LARGEST_BYTE: u8 = 127;
+    const LARGEST_BYTE: u8 = 177;
+    const LARGEST_FOUR: u16 = 185; // 177 * 185 = 32,745
     type F = __m256;
     type I = __m256i;
 
@@ -87,7 +89,6 @@ impl Simd for Avx2 {
         sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
         mul_i(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi32(a, b) }
         dot(acc: __m256i, u: __m256i, i: __m256i) -> __m256i {
-            // Two products of up to 127 * 128 fit into 16 bits.
             let pairs = _mm256_maddubs_epi16(u, i);
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
@@ -108,14 +109,18 @@ impl Simd for Avx2 {
         high_nibbles(a: __m256i) -> __m256i {
             _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15))
         }
-        add_upper(a: __m256i, pairs: __m256i, g: usize) -> __m256i {
-            let moved = match g {
-                0 => _mm256_slli_epi16(pairs, 4),
-                1 => _mm256_slli_epi16(pairs, 2),
-                2 => pairs,
-                _ => _mm256_srli_epi16(pairs, 2),
+        put_upper(a: __m256i, bits: __m256i, at: usize, mask: u8) -> __m256i {
+            let moved = match at {
+                0 => _mm256_slli_epi16(bits, 4),
+                1 => _mm256_slli_epi16(bits, 3),
+                2 => _mm256_slli_epi16(bits, 2),
+                3 => _mm256_slli_epi16(bits, 1),
+                4 => bits,
+                5 => _mm256_srli_epi16(bits, 1),
+                6 => _mm256_srli_epi16(bits, 2),
+                _ => _mm256_srli_epi16(bits, 3),
             };
-            _mm256_or_si256(a, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)))
+            _mm256_or_si256(a, _mm256_and_si256(moved, _mm256_set1_epi8(mask.cast_signed())))
         }
         to_float(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         to_int(a: __m256) -> __m256i { _mm256_cvtps_epi32(a) }
@@ -141,21 +146,9 @@ impl Simd for Avx2 {
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))
         }
         load_i(from: *const u8) -> __m256i { _mm256_loadu_si256(from.cast()) }
+        store_i(to: *mut u8, a: __m256i) -> () { _mm256_storeu_si256(to.cast(), a) }
         splat_4(from: *const u8) -> __m256i {
             _mm256_set1_epi32(from.cast::<i32>().read_unaligned())
-        }
-        add_sixteens(a: __m256i, bits: *const u8) -> __m256i {
-            // Every byte gets the byte that holds its bit, then looks at that bit alone.
-            let spread = _mm256_shuffle_epi8(
-                _mm256_set1_epi32(bits.cast::<i32>().read_unaligned()),
-                _mm256_setr_epi8(
-                    0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
-                    2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3,
-                ),
-            );
-            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
-            let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
-            _mm256_add_epi8(a, _mm256_and_si256(set, _mm256_set1_epi8(16)))
         }
         store_bytes(to: *mut u8, a: __m256i) -> () {
             let low = _mm256_shuffle_epi8(

@@ -78,14 +78,18 @@ impl Simd for Avx512 {
         high_nibbles(a: __m512i) -> __m512i {
             _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15))
         }
-        add_upper(a: __m512i, pairs: __m512i, g: usize) -> __m512i {
-            let moved = match g {
-                0 => _mm512_slli_epi16(pairs, 4),
-                1 => _mm512_slli_epi16(pairs, 2),
-                2 => pairs,
-                _ => _mm512_srli_epi16(pairs, 2),
+        put_upper(a: __m512i, bits: __m512i, at: usize, mask: u8) -> __m512i {
+            let moved = match at {
+                0 => _mm512_slli_epi16(bits, 4),
+                1 => _mm512_slli_epi16(bits, 3),
+                2 => _mm512_slli_epi16(bits, 2),
+                3 => _mm512_slli_epi16(bits, 1),
+                4 => bits,
+                5 => _mm512_srli_epi16(bits, 1),
+                6 => _mm512_srli_epi16(bits, 2),
+                _ => _mm512_srli_epi16(bits, 3),
             };
-            _mm512_or_si512(a, _mm512_and_si512(moved, _mm512_set1_epi8(0x30)))
+            _mm512_or_si512(a, _mm512_and_si512(moved, _mm512_set1_epi8(mask.cast_signed())))
         }
         to_float(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         to_int(a: __m512) -> __m512i { _mm512_cvtps_epi32(a) }
@@ -107,12 +111,9 @@ impl Simd for Avx512 {
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))
         }
         load_i(from: *const u8) -> __m512i { _mm512_loadu_si512(from.cast()) }
+        store_i(to: *mut u8, a: __m512i) -> () { _mm512_storeu_si512(to.cast(), a) }
         splat_4(from: *const u8) -> __m512i {
             _mm512_set1_epi32(from.cast::<i32>().read_unaligned())
-        }
-        add_sixteens(a: __m512i, bits: *const u8) -> __m512i {
-            let mask = bits.cast::<u64>().read_unaligned();
-            _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16))
         }
         store_bytes(to: *mut u8, a: __m512i) -> () {
             _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a))

@@ -6,10 +6,12 @@
 //!   └ one 32-bit lane ┘
 //! ```
 //!
-//! A step of the micro-kernel multiplies four bytes of a row with the four of each output and adds
-//! the products to a lane of 32 bits; that is exact. With weights `w ≈ a·v` and inputs
-//! `x ≈ b·(q - z)`, the result is `a·b·(Σ v·q - z·Σ v)`. Weights are off by at most 1/254 of the
-//! largest of their output.
+//! A step of the micro-kernel multiplies four bytes of a row with the four of each output, twice, and
+//! adds the products to a lane of 32 bits. That is exact: where a processor adds the products of a step
+//! up in 16 bits, bytes are so small that these suffice, those of rows all together and those of weights as
+//! far as they meet ([`Simd::LARGEST_BYTE`], [`Simd::LARGEST_FOUR`]). With weights `w ≈ a·v` and inputs
+//! `x ≈ b·(q - z)`, the result is `a·b·(Σ v·q - z·Σ v)`. Weights are off by at most half of their
+//! output's scale `a`, which is 1/127 of its largest weight if sums have 32 bits.
 //!
 //! Two kinds of values stay floats, since they would make the steps of all others coarse (as Dettmers
 //! et al. 2022, *LLM.int8()*, keep whole columns): of each row of the input the largest, which
@@ -20,7 +22,7 @@ use super::{
     isa::{Isa, Kernel},
     memory::Buffer,
     panel::{AHEAD, WIDTH},
-    quantize::{Affine, Bytes},
+    quantize::{Affine, Bytes, STEP},
     simd::{MAX_LANES, Simd},
     target::Target,
 };
@@ -40,6 +42,8 @@ pub(crate) const MAX_INPUTS: usize = 65_536;
 
 /// A weight `[n, k]` of bytes in panels.
 pub(crate) struct BytePanels {
+    /// What it is packed for.
+    isa: Isa,
     n: usize,
     k: usize,
     data: Buffer,
@@ -60,42 +64,33 @@ struct FarOut {
 
 impl BytePanels {
     /// Quantises and packs a weight whose row `o` is `row(o)`, each of `k` values.
-    pub(crate) fn pack<'a>(n: usize, k: usize, row: impl Fn(usize) -> &'a [f32]) -> Self {
+    pub(crate) fn pack<'a>(isa: Isa, n: usize, k: usize, row: impl Fn(usize) -> &'a [f32]) -> Self {
         assert!(k <= MAX_INPUTS, "too many inputs for sums of 32 bits");
         let size = Bytes::stride(k) * WIDTH;
         let filled = n.next_multiple_of(WIDTH);
         let mut data = Buffer::for_weight::<i8>(filled / WIDTH * size);
         let (mut scales, mut sums) = (vec![0.0; filled], vec![0; filled]);
         let mut far_out = Vec::new();
+        let mut kept = Vec::with_capacity(k);
         let bytes = data.as_mut_slice::<i8>();
         for output in 0..n {
             let row = row(output);
             assert_eq!(row.len(), k, "a row of the weight");
-            let square = row.iter().map(|w| w * w).sum::<f32>() / k.max(1) as f32;
-            let is_far_out = |w: f32| w.abs() > FAR_OUT * square.sqrt();
-            let mut largest = 0f32;
-            for (input, &weight) in row.iter().enumerate() {
-                if is_far_out(weight) {
-                    far_out.push(FarOut {
-                        output,
-                        input,
-                        weight,
-                    });
-                } else {
-                    largest = largest.max(weight.abs());
-                }
-            }
-            let known = largest >= LEAST;
-            let inverse = if known { 127.0 / largest } else { 0.0 };
+            kept.clear();
+            kept.extend_from_slice(row);
+            far_out.extend(take_far_out(output, &mut kept));
+            let scale = scale(isa, &kept);
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             let panel = &mut bytes[output / WIDTH * size..][..size];
-            for (i, w) in row.iter().enumerate().filter(|(_, w)| !is_far_out(**w)) {
+            for (i, w) in kept.iter().enumerate() {
                 let q = (w * inverse).round() as i8;
                 panel[place(i, output % WIDTH)] = q;
                 sums[output] += i32::from(q);
             }
-            scales[output] = if known { largest / 127.0 } else { 0.0 };
+            scales[output] = scale;
         }
         Self {
+            isa,
             n,
             k,
             data,
@@ -134,16 +129,10 @@ impl BytePanels {
     }
 
     /// `x · wᵀ` for `x` of `m` rows, quantised into `memory`, on the current pool.
-    pub(crate) fn product(
-        &self,
-        isa: Isa,
-        m: usize,
-        x: &[f32],
-        memory: &mut Bytes,
-        target: Target<'_>,
-    ) {
+    pub(crate) fn product(&self, m: usize, x: &[f32], memory: &mut Bytes, target: Target<'_>) {
         assert_eq!(x.len(), m * self.k, "the input of a product");
         target.check(m, self.n);
+        let isa = self.isa;
         if self.k == 0 {
             memory.quantize(isa, &[], 1);
         }
@@ -163,6 +152,40 @@ impl BytePanels {
             });
         });
     }
+}
+
+/// Puts 0 in place of the weights that stand far out of their output, and gives them.
+fn take_far_out(output: usize, row: &mut [f32]) -> impl Iterator<Item = FarOut> {
+    let square = row.iter().map(|w| w * w).sum::<f32>() / row.len().max(1) as f32;
+    let far = FAR_OUT * square.sqrt();
+    let far_out = row.iter_mut().enumerate();
+    far_out
+        .filter(move |(_, weight)| weight.abs() > far)
+        .map(move |(input, weight)| FarOut {
+            output,
+            input,
+            weight: std::mem::take(weight),
+        })
+}
+
+/// The finest scale of an output's weights at which their bytes suffice, and so do the sums of those
+/// that meet; 0 if all count as 0.
+fn scale(isa: Isa, row: &[f32]) -> f32 {
+    let (mut largest, mut most) = (0f32, 0f32);
+    for step in row.chunks(STEP) {
+        let mut meeting = [0.0; 2];
+        for (i, weight) in step.iter().enumerate() {
+            largest = largest.max(weight.abs());
+            meeting[i % GROUP / 2] += weight.abs();
+        }
+        most = most.max(meeting[0]).max(meeting[1]);
+    }
+    if largest < LEAST {
+        return 0.0;
+    }
+    // Each of the four may be rounded up by half.
+    let (_, four) = isa.largest();
+    (largest / 127.0).max(most / f32::from(four - 2))
 }
 
 /// Where in its panel the byte of an input and a column is.
@@ -260,74 +283,64 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
     // SAFETY: inside of what the caller vouches for.
     unsafe {
         let weights = panel.bytes.as_ptr().cast::<u8>().add(column * GROUP);
-        for i in (0..stride).step_by(GROUP) {
+        for i in (0..stride).step_by(STEP) {
             let w = weights.add(i * WIDTH);
-            let (w0, w1) = (s.load_i(w), s.load_i(w.add(GROUP * S::LANES)));
+            let next = w.add(GROUP * WIDTH);
             if fetch {
                 s.prefetch(w.wrapping_add(AHEAD));
+                s.prefetch(next.wrapping_add(AHEAD));
             }
+            let half = GROUP * S::LANES;
+            let w = [
+                [s.load_i(w), s.load_i(next)],
+                [s.load_i(w.add(half)), s.load_i(next.add(half))],
+            ];
             for r in 0..ROWS {
-                let x = s.splat_4(x.bytes.as_ptr().add(r * stride + i));
-                acc[r][0] = s.dot(acc[r][0], x, w0);
-                acc[r][1] = s.dot(acc[r][1], x, w1);
+                let x = x.bytes.as_ptr().add(r * stride + i);
+                let x = [s.splat_4(x), s.splat_4(x.add(GROUP))];
+                for half in 0..2 {
+                    let open = s.dot_open(s.open(acc[r][half]), x[0], w[half][0]);
+                    acc[r][half] = s.close(s.dot_open(open, x[1], w[half][1]), acc[r][half]);
+                }
             }
         }
         // Put down first: what follows is too long to be unrolled, and sums that are counted through
         // would leave their registers in the loop above.
-        let mut sums = [[0.0; 2 * MAX_LANES]; ROWS];
+        let mut sums = [[[0.0; MAX_LANES]; 2]; ROWS];
         for half in 0..2 {
             let sum = s.load_i(panel.sums.as_ptr().add(column + half * S::LANES).cast());
             for r in 0..ROWS {
                 let zero = s.splat_i((*x.rows.as_ptr().add(r)).zero);
                 let exact = s.to_float(s.sub_i(acc[r][half], s.mul_i(sum, zero)));
-                s.store(sums[r].as_mut_ptr().add(half * S::LANES), exact);
+                s.store(sums[r][half].as_mut_ptr(), exact);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
-            for lane in (0..2 * S::LANES).step_by(S::LANES) {
-                let at = column + lane;
-                if at < panel.columns {
-                    let exact = s.load(sums.as_ptr().add(lane));
-                    let value = finish(s, &x, r, panel, (first, at), exact);
-                    target.write(s, row + r, first + at, panel.columns - at, value);
+            let affine = &*x.rows.as_ptr().add(r);
+            let (scale, largest) = (s.splat(affine.scale), s.splat(affine.largest));
+            // The weights of the input that is left out: its byte of a group of four.
+            let group = affine.largest_at / GROUP * WIDTH * GROUP;
+            let one = s.splat_i((1i32 << (8 * (affine.largest_at % GROUP))).to_le());
+            for half in 0..2 {
+                let at = column + half * S::LANES;
+                if at >= panel.columns {
+                    break;
                 }
+                let mut value = s.mul(s.load(sums[half].as_ptr()), scale);
+                if x.k > 0 {
+                    let weights = panel.bytes.as_ptr().cast::<u8>();
+                    let weight = s.load_i(weights.add(group + at * GROUP));
+                    let weight = s.to_float(s.dot(s.splat_i(0), one, weight));
+                    value = s.fma(weight, largest, value);
+                }
+                value = s.mul(value, s.load(panel.scales.as_ptr().add(at)));
+                if !panel.far_out.is_empty() {
+                    let x = &x.floats[r * x.k..][..x.k];
+                    value = s.add(value, far_out(s, x, panel.far_out, (first + at, S::LANES)));
+                }
+                target.write(s, row + r, first + at, panel.columns - at, value);
             }
         }
-    }
-}
-
-/// The value of a vector of outputs from the sum of its products with the bytes of row `r`; `place` is
-/// the panel's column, and the column inside of the panel.
-///
-/// # Safety
-/// As for [`micro`].
-#[inline(always)]
-unsafe fn finish<S: Simd>(
-    s: S,
-    x: &Input<'_>,
-    r: usize,
-    panel: &Panel<'_>,
-    (first, at): (usize, usize),
-    exact: S::F,
-) -> S::F {
-    // SAFETY: inside of what the caller vouches for.
-    unsafe {
-        let affine = &*x.rows.as_ptr().add(r);
-        let mut value = s.mul(exact, s.splat(affine.scale));
-        if x.k > 0 {
-            // The weights of the input that is left out: its byte of a group of four.
-            let group = (affine.largest_at / GROUP * WIDTH + at) * GROUP;
-            let one = 1i32 << (8 * (affine.largest_at % GROUP));
-            let weight = s.load_i(panel.bytes.as_ptr().cast::<u8>().add(group));
-            let weight = s.dot(s.splat_i(0), s.splat_i(one.to_le()), weight);
-            value = s.fma(s.to_float(weight), s.splat(affine.largest), value);
-        }
-        value = s.mul(value, s.load(panel.scales.as_ptr().add(at)));
-        if !panel.far_out.is_empty() {
-            let x = &x.floats[r * x.k..][..x.k];
-            value = s.add(value, far_out(s, x, panel.far_out, (first + at, S::LANES)));
-        }
-        value
     }
 }
 
@@ -371,13 +384,14 @@ mod tests {
         let mut random = Random((m * n * k) as u64);
         let mut values = |len| -> Vec<f32> { (0..len).map(|_| random.float() * scale).collect() };
         let (x, w, bias, residual) = (values(m * k), values(n * k), values(n), values(m * n));
-        let panels = BytePanels::pack(n, k, |o| &w[o * k..][..k]);
-        let read: Vec<Vec<f32>> = (0..n).map(|o| panels.row(o).collect()).collect();
-        for (read, w) in read.iter().flatten().zip(&w) {
-            assert!((read - w).abs() <= scale / 253.9, "{read} for {w}");
-        }
         let mut memory = Bytes::default();
         for isa in Isa::available() {
+            let panels = BytePanels::pack(isa, n, k, |o| &w[o * k..][..k]);
+            let read: Vec<Vec<f32>> = (0..n).map(|o| panels.row(o).collect()).collect();
+            let steps = f32::from(isa.largest().1 - 2) / 4.0;
+            for (read, w) in read.iter().flatten().zip(&w) {
+                assert!((read - w).abs() <= 0.501 * scale / steps, "{read} for {w}");
+            }
             // SAFETY: the product writes all rows and columns.
             let got = unsafe {
                 written(m * n, |out| {
@@ -390,7 +404,7 @@ mod tests {
                         bias,
                         after,
                     };
-                    panels.product(isa, m, &x, &mut memory, target);
+                    panels.product(m, &x, &mut memory, target);
                 })
             };
             let mut want = Vec::new();
@@ -413,12 +427,21 @@ mod tests {
         }
     }
 
-    /// The largest bytes on both sides, where a sum of 16 bits would overflow.
+    /// The largest bytes of rows with weights that are as large together as they may be, where a sum of
+    /// 16 bits would overflow first.
     #[test]
     fn the_largest_products_are_exact() {
-        let (x, w) = (vec![1f32; 64], vec![1f32; 64]);
-        let panels = BytePanels::pack(1, 64, |_| &w);
-        for isa in Isa::available() {
+        let patterns = [
+            [1.0; 8],
+            [-1.0; 8],
+            [1.0, 0.4, 0.0, -0.1, 0.0, 0.05, -1.0, -0.4],
+        ];
+        for (isa, pattern) in Isa::available()
+            .into_iter()
+            .flat_map(|isa| patterns.map(|p| (isa, p)))
+        {
+            let (x, w) = ([1f32; 64], pattern.repeat(8));
+            let panels = BytePanels::pack(isa, 1, 64, |_| &w);
             let mut out = [0.0];
             let target = Target {
                 out: super::super::memory::Cells::of(&mut out),
@@ -427,8 +450,9 @@ mod tests {
                 bias: &[],
                 after: After::Nothing,
             };
-            panels.product(isa, 1, &x, &mut Bytes::default(), target);
-            assert!((out[0] - 64.0).abs() < 1e-4, "{isa:?} {}", out[0]);
+            panels.product(1, &x, &mut Bytes::default(), target);
+            let want: f32 = panels.row(0).sum();
+            assert!((out[0] - want).abs() < 1e-4, "{isa:?} {} {want}", out[0]);
         }
     }
 }

@@ -78,17 +78,16 @@ impl Isa {
         self == Self::Portable
     }
 
-    /// [`Simd::LARGEST_BYTE`] of this way.
-    #[cfg(test)]
-    pub(super) fn largest_byte(self) -> f64 {
-        struct Largest<'a>(&'a mut f64);
+    /// [`Simd::LARGEST_BYTE`] and [`Simd::LARGEST_FOUR`] of this way.
+    pub(super) fn largest(self) -> (u8, u16) {
+        struct Largest<'a>(&'a mut (u8, u16));
         impl Kernel for Largest<'_> {
             #[inline(always)]
             fn run<S: Simd>(self, _: S) {
-                *self.0 = f64::from(S::LARGEST_BYTE);
+                *self.0 = (S::LARGEST_BYTE, S::LARGEST_FOUR);
             }
         }
-        let mut largest = 0.0;
+        let mut largest = (0, 0);
         self.run(Largest(&mut largest));
         largest
     }

@@ -40,6 +40,13 @@ unsafe impl Plain for half::f16 {}
 // SAFETY: numbers.
 unsafe impl Plain for half::bf16 {}
 
+impl Default for Buffer {
+    /// Without any room.
+    fn default() -> Self {
+        Self::zeroed::<u8>(0)
+    }
+}
+
 impl Buffer {
     /// Room for `len` values, all bits zero; some more is there, up to a full line.
     pub(crate) fn zeroed<T: Plain>(len: usize) -> Self {

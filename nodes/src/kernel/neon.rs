@@ -92,14 +92,19 @@ impl Simd for Neon {
         high_nibbles(a: int32x4_t) -> int32x4_t {
             vreinterpretq_s32_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s32(a)))
         }
-        add_upper(a: int32x4_t, pairs: int32x4_t, g: usize) -> int32x4_t {
-            let moved = match g {
-                0 => vshlq_n_s32::<4>(pairs),
-                1 => vshlq_n_s32::<2>(pairs),
-                2 => pairs,
-                _ => vshrq_n_s32::<2>(pairs),
+        put_upper(a: int32x4_t, bits: int32x4_t, at: usize, mask: u8) -> int32x4_t {
+            let moved = match at {
+                0 => vshlq_n_s32::<4>(bits),
+                1 => vshlq_n_s32::<3>(bits),
+                2 => vshlq_n_s32::<2>(bits),
+                3 => vshlq_n_s32::<1>(bits),
+                4 => bits,
+                5 => vshrq_n_s32::<1>(bits),
+                6 => vshrq_n_s32::<2>(bits),
+                _ => vshrq_n_s32::<3>(bits),
             };
-            vorrq_s32(a, vandq_s32(moved, vdupq_n_s32(0x3030_3030)))
+            let selected = vreinterpretq_s32_u8(vdupq_n_u8(mask));
+            vorrq_s32(a, vandq_s32(moved, selected))
         }
         to_float(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         to_int(a: float32x4_t) -> int32x4_t { vcvtnq_s32_f32(a) }
@@ -125,15 +130,9 @@ impl Simd for Neon {
             vld1q_f32(a.as_ptr())
         }
         load_i(from: *const u8) -> int32x4_t { vreinterpretq_s32_u8(vld1q_u8(from)) }
+        store_i(to: *mut u8, a: int32x4_t) -> () { vst1q_u8(to, vreinterpretq_u8_s32(a)) }
         splat_4(from: *const u8) -> int32x4_t {
             vdupq_n_s32(from.cast::<i32>().read_unaligned())
-        }
-        add_sixteens(a: int32x4_t, bits: *const u8) -> int32x4_t {
-            // Every byte gets the byte that holds its bit, then looks at that bit alone.
-            let spread = vcombine_u8(vdup_n_u8(*bits), vdup_n_u8(*bits.add(1)));
-            let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-            let sixteens = vandq_u8(vtstq_u8(spread, bit), vdupq_n_u8(16));
-            vreinterpretq_s32_u8(vaddq_u8(vreinterpretq_u8_s32(a), sixteens))
         }
         store_bytes(to: *mut u8, a: int32x4_t) -> () {
             let mut lanes = [0i32; 4];

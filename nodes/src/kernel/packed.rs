@@ -10,6 +10,10 @@ use super::{
 use crate::compute;
 use std::{cell::Cell, ops::Range};
 
+/// How many rows ahead of what is copied a row is asked for: rows are pages apart, and the processor
+/// itself does not look beyond a page.
+const ROWS_AHEAD: usize = 8;
+
 thread_local! {
     static MEMORY: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
@@ -158,7 +162,9 @@ impl Packed<'_> {
         let dim = self.hidden / self.heads;
         for (row, to) in rows.zip(to.chunks_exact_mut(dim)) {
             let from = &self.qkv[row * 3 * self.hidden + column..][..dim];
+            let later = from.as_ptr().wrapping_add(ROWS_AHEAD * 3 * self.hidden);
             for i in (0..dim).step_by(S::LANES) {
+                s.prefetch(later.wrapping_add(i).cast());
                 s.set(to, i, s.get(from, i, 0.0));
             }
         }

@@ -139,6 +139,11 @@ impl Simd for Portable {
         unsafe { from.cast::<Self::I>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn store_i(self, to: *mut u8, a: Self::I) {
+        // SAFETY: as in `store`.
+        unsafe { to.cast::<Self::I>().write_unaligned(a) };
+    }
+    #[inline(always)]
     unsafe fn splat_4(self, from: *const u8) -> Self::I {
         // SAFETY: as in `load`.
         [unsafe { from.cast::<[u8; 4]>().read_unaligned() }; LANES]
@@ -164,23 +169,12 @@ impl Simd for Portable {
         a.map(|lane| lane.map(|byte| byte >> 4))
     }
     #[inline(always)]
-    unsafe fn add_sixteens(self, a: Self::I, bits: *const u8) -> Self::I {
-        // SAFETY: as in `load`.
-        let bits = u16::from_le_bytes(unsafe { bits.cast::<[u8; 2]>().read_unaligned() });
+    fn put_upper(self, a: Self::I, bits: Self::I, at: usize, mask: u8) -> Self::I {
         let mut out = a;
         for lane in 0..LANES {
             for byte in 0..4 {
-                out[lane][byte] += ((bits >> (lane * 4 + byte) & 1) as u8) << 4;
-            }
-        }
-        out
-    }
-    #[inline(always)]
-    fn add_upper(self, a: Self::I, pairs: Self::I, g: usize) -> Self::I {
-        let mut out = a;
-        for lane in 0..LANES {
-            for byte in 0..4 {
-                out[lane][byte] |= (pairs[lane][byte] >> (2 * g) & 3) << 4;
+                let moved = u16::from(bits[lane][byte]) << 4 >> at;
+                out[lane][byte] |= moved as u8 & mask;
             }
         }
         out

@@ -3,9 +3,9 @@
 //! Two forms: [`Bytes`] has one scale and zero point a row (for [`int8`](super::int8)), and its value
 //! of the largest magnitude as a float; [`Blocks`] has one scale for 32 values (for
 //! [`tile`](super::tile)). Either is rounded to nearest, so a value is off by at most half a step:
-//! (largest - smallest of the others, 0 among them) / 510 of its row for the first (/ 254 where a
-//! processor multiplies bytes up to 127 exactly, [`Simd::LARGEST_BYTE`]), largest magnitude
-//! / 254 of its block for the second. Where all magnitudes are below 1e-30 the result is 0. What a NaN
+//! (largest - smallest of the others, 0 among them) / 510 of its row for the first (less where a
+//! processor adds its products up in 16 bits, [`Simd::LARGEST_BYTE`]), largest magnitude / 254 of
+//! its block for the second. Where all magnitudes are below 1e-30 the result is 0. What a NaN
 //! becomes is not specified.
 
 use super::{
@@ -18,6 +18,8 @@ use std::ops::Range;
 
 /// Values that share a scale in [`Blocks`].
 pub(crate) const BLOCK: usize = 32;
+/// Inputs of [`Bytes`] that are multiplied at a time.
+pub(super) const STEP: usize = 8;
 /// Steps below this are not told from 0.
 const LEAST: f32 = 1e-30;
 /// Values that are looked through together for the largest.
@@ -31,13 +33,11 @@ const GRAIN: usize = 16 * 1024;
 pub(crate) struct Block {
     /// Each value is about `d * q`.
     pub(crate) d: f32,
-    /// The sums of the first and the last 16 of `q`.
-    pub(crate) sums: [i32; 2],
-    /// `d` times those.
+    /// `d` times the sums of the first and the last 16 of `q`.
     pub(crate) d_sums: [f32; 2],
     /// `d` times the sum of all.
     pub(crate) d_sum: f32,
-    _gap: [u32; 2],
+    _gap: [u32; 4],
     /// From -127 to 127.
     pub(crate) q: [i8; BLOCK],
 }
@@ -45,10 +45,9 @@ pub(crate) struct Block {
 impl Block {
     const ZERO: Self = Self {
         d: 0.0,
-        sums: [0; 2],
         d_sums: [0.0; 2],
         d_sum: 0.0,
-        _gap: [0; 2],
+        _gap: [0; 4],
         q: [0; BLOCK],
     };
 }
@@ -106,7 +105,6 @@ impl Kernel for QuantizeBlocks<'_> {
                 }
             }
             block.d = if known { largest / 127.0 } else { 0.0 };
-            block.sums = sums;
             block.d_sums = [block.d * sums[0] as f32, block.d * sums[1] as f32];
             block.d_sum = block.d * (sums[0] + sums[1]) as f32;
         }
@@ -137,24 +135,16 @@ impl Affine {
 }
 
 /// Rows of bytes without a sign. Its memory is used again.
+#[derive(Default)]
 pub(crate) struct Bytes {
     bytes: Buffer,
     rows: Vec<Affine>,
 }
 
-impl Default for Bytes {
-    fn default() -> Self {
-        Self {
-            bytes: Buffer::zeroed::<u8>(0),
-            rows: Vec::new(),
-        }
-    }
-}
-
 impl Bytes {
-    /// From one row to the next: rows are filled up to whole groups of four.
+    /// From one row to the next: rows are filled up to what is multiplied at a time.
     pub(crate) fn stride(k: usize) -> usize {
-        k.next_multiple_of(4)
+        k.next_multiple_of(STEP)
     }
 
     /// Quantises rows of `k` values; gives the bytes, [`Bytes::stride`] apart, and how to read them.
@@ -199,79 +189,93 @@ impl Kernel for QuantizeRows<'_> {
     }
 }
 
-/// One row; `bytes` is as long, or up to three longer, and those become 0.
+/// One row; `bytes` is as long, or less than a [`STEP`] longer, and those become 0.
 #[inline(always)]
 fn quantize_row<S: Simd>(s: S, x: &[f32], bytes: &mut [u8]) -> Affine {
-    let largest_at = largest_at(s, x);
-    let (mut low, mut high) = (s.zero(), s.zero());
-    for i in (0..x.len()).step_by(S::LANES) {
-        let v = all_but(s, x, i, largest_at);
-        low = s.min(low, v);
-        high = s.max(high, v);
-    }
-    let low = -s.largest(s.sub(s.zero(), low));
-    let high = s.largest(high);
+    let (low, high) = two_ends(s, x);
+    let largest = if high[0] >= -low[0] { high[0] } else { low[0] };
+    let largest_at = place_of(s, x, largest);
+    // The largest is not among the bytes, so the end on its side is the one before.
+    let (low, high) = match largest == high[0] {
+        true => (low[0], high[1]),
+        false => (low[1], high[0]),
+    };
     let most = f32::from(S::LARGEST_BYTE);
     // Divided before they are subtracted: their difference may be too large for a float.
     let scale = (high / most - low / most).max(LEAST);
     let inverse = 1.0 / scale;
     let zero = (-low * inverse).round_ties_even();
     for i in (0..x.len()).step_by(S::LANES) {
-        let v = all_but(s, x, i, largest_at);
-        let v = s.add(s.round(s.mul(v, s.splat(inverse))), s.splat(zero));
+        let v = s.fma(s.get(x, i, 0.0), s.splat(inverse), s.splat(zero));
         let q = s.to_int(s.min(s.max(v, s.zero()), s.splat(most)));
+        let left = x.len() - i;
         let mut lanes = [0; MAX_LANES];
-        // SAFETY: `lanes` has room for every lane.
-        unsafe { s.store_bytes(lanes.as_mut_ptr(), q) };
-        let count = S::LANES.min(x.len() - i);
-        bytes[i..i + count].copy_from_slice(&lanes[..count]);
+        // SAFETY: there are as many bytes as values, and `lanes` has room for every lane.
+        unsafe {
+            if left >= S::LANES {
+                s.store_bytes(bytes.as_mut_ptr().add(i), q);
+            } else {
+                s.store_bytes(lanes.as_mut_ptr(), q);
+                bytes[i..i + left].copy_from_slice(&lanes[..left]);
+            }
+        }
     }
     bytes[x.len()..].fill(0);
+    if let Some(byte) = bytes.get_mut(largest_at) {
+        *byte = zero as u8;
+    }
     Affine {
         scale,
         zero: zero as i32,
-        largest: x.get(largest_at).copied().unwrap_or(0.0),
+        largest,
         largest_at,
     }
 }
 
-/// Where the value of the largest magnitude is.
+/// The two smallest values and the two largest ones, 0 twice among them; the outermost first.
 #[inline(always)]
-fn largest_at<S: Simd>(s: S, x: &[f32]) -> usize {
-    let (mut largest, mut first) = (-1.0, 0);
-    for start in (0..x.len()).step_by(PART) {
-        let part = &x[start..x.len().min(start + PART)];
-        let mut most = s.zero();
-        for i in (0..part.len()).step_by(S::LANES) {
-            most = s.max(most, s.abs(s.get(part, i, 0.0)));
-        }
-        let most = s.largest(most);
-        if most > largest {
-            (largest, first) = (most, start);
+fn two_ends<S: Simd>(s: S, x: &[f32]) -> ([f32; 2], [f32; 2]) {
+    let mut low = [s.zero(); 2];
+    let mut high = [s.zero(); 2];
+    for i in (0..x.len()).step_by(S::LANES) {
+        let v = s.get(x, i, 0.0);
+        low[1] = s.min(low[1], s.max(low[0], v));
+        low[0] = s.min(low[0], v);
+        high[1] = s.max(high[1], s.min(high[0], v));
+        high[0] = s.max(high[0], v);
+    }
+    let (mut lows, mut highs) = ([0.0; 2], [0.0; 2]);
+    for of_lanes in 0..2 {
+        let (mut low_lanes, mut high_lanes) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        s.set(&mut low_lanes, 0, low[of_lanes]);
+        s.set(&mut high_lanes, 0, high[of_lanes]);
+        for (low, high) in low_lanes.into_iter().zip(high_lanes) {
+            lows = [low.min(lows[0]), lows[1].min(low.max(lows[0]))];
+            highs = [high.max(highs[0]), highs[1].max(high.min(highs[0]))];
         }
     }
-    for (i, v) in x.iter().enumerate().skip(first).take(PART) {
-        if v.abs() == largest {
-            return i;
-        }
-    }
-    0 // there are only values that are no numbers, or none at all
+    (lows, highs)
 }
 
-/// The values from `i` on, with 0 for the one at `apart`.
+/// Where a value is: one that there is, or the length.
 #[inline(always)]
-fn all_but<S: Simd>(s: S, x: &[f32], i: usize, apart: usize) -> S::F {
-    let v = s.get(x, i, 0.0);
-    if apart.wrapping_sub(i) >= S::LANES {
-        return v;
+fn place_of<S: Simd>(s: S, x: &[f32], value: f32) -> usize {
+    for start in (0..x.len()).step_by(PART) {
+        let part = &x[start..x.len().min(start + PART)];
+        let mut nearest = s.splat(f32::MAX);
+        for i in (0..part.len()).step_by(S::LANES) {
+            let distance = s.abs(s.sub(s.get(part, i, f32::MAX), s.splat(value)));
+            nearest = s.min(nearest, distance);
+        }
+        if s.largest(s.sub(s.zero(), nearest)) == 0.0 {
+            for (i, v) in part.iter().enumerate() {
+                if *v == value {
+                    return start + i;
+                }
+            }
+        }
     }
-    let mut lanes = [0.0; MAX_LANES];
-    // SAFETY: there are as many lanes as a vector can have.
-    unsafe {
-        s.store(lanes.as_mut_ptr(), v);
-        lanes[apart - i] = 0.0;
-        s.load(lanes.as_ptr())
-    }
+    x.len() // there are only values that are no numbers, or none at all
 }
 
 /// Runs `work` over parts of `0..n` items of `size` values, on several threads if that pays.
@@ -311,7 +315,7 @@ mod tests {
             let others = || (0..k).filter(|i| *i != row.largest_at).map(|i| x[i]);
             let high = others().fold(0f32, f32::max);
             let low = others().fold(0f32, f32::min);
-            let bytes_up_to = isa.largest_byte();
+            let bytes_up_to = f64::from(isa.largest().0);
             let step = f64::from(high) / bytes_up_to - f64::from(low) / bytes_up_to;
             for (i, (x, q)) in x.iter().zip(bytes).enumerate() {
                 let read = row.read(i, *q);
@@ -333,7 +337,8 @@ mod tests {
                 assert!((read - f64::from(*x)).abs() <= bound, "{isa:?} {x} {read}");
             }
             let sum = |q: &[i8]| q.iter().map(|q| i32::from(*q)).sum::<i32>();
-            assert_eq!(block.sums, [sum(&block.q[..16]), sum(&block.q[16..])]);
+            let halves = [&block.q[..16], &block.q[16..]];
+            assert_eq!(block.d_sums, halves.map(|q| block.d * sum(q) as f32));
             assert_eq!(block.d_sum, block.d * sum(&block.q) as f32);
         }
     }

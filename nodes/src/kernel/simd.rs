@@ -22,6 +22,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const BYTE_ROWS: usize;
     /// How many rows the micro-kernel of quantised tiles takes; it needs more registers a row.
     const TILE_ROWS: usize;
+    /// From how many rows on the codes of a tile are brought into bytes before they are multiplied.
+    const UNPACKED_FROM: usize = usize::MAX;
     /// `LANES` floats.
     type F: Copy;
     /// `LANES` integers of 32 bits, or their bytes.
@@ -78,15 +80,21 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `4 * LANES` bytes can be read.
     unsafe fn load_i(self, from: *const u8) -> Self::I;
+    /// # Safety
+    /// `4 * LANES` bytes can be written.
+    unsafe fn store_i(self, to: *mut u8, a: Self::I);
     /// The same four bytes in every lane.
     ///
     /// # Safety
     /// Four bytes can be read.
     unsafe fn splat_4(self, from: *const u8) -> Self::I;
-    /// The largest byte that [`Simd::dot`] multiplies exactly.
+    /// The largest byte of a row that is multiplied with bytes of a weight.
     const LARGEST_BYTE: u8 = 255;
-    /// In each lane: `acc` plus the four products of the bytes of `u` (no sign, up to
-    /// [`Simd::LARGEST_BYTE`]) and `i` (signed).
+    /// The most that the magnitudes of a weight's bytes may add up to where two open products of such a
+    /// row meet in 16 bits: two bytes of each product. Four of 127, each rounded up, always may otherwise.
+    const LARGEST_FOUR: u16 = 4 * 127 + 2;
+    /// In each lane: `acc` plus the four products of the bytes of `u` (no sign) and `i` (signed). Two of
+    /// them next to each other are added first, in 16 bits on some processors.
     fn dot(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I;
     /// Whether [`Simd::dot_codes`] takes 128 from each byte of `u` first.
     const CENTRES: bool = false;
@@ -100,8 +108,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn open(self, sum: Self::I) -> Self::I {
         sum
     }
-    /// Adds to an open sum as [`Simd::dot`], for bytes of `i` above -128. Two products of the largest
-    /// byte of `u`, times the number of calls, must stay below 2^15.
+    /// Adds to an open sum as [`Simd::dot`], for bytes of `i` above -128. What the first two products
+    /// of each lane add up to over all calls must stay within 16 bits, and so must the last two.
     #[inline(always)]
     fn dot_open(self, open: Self::I, u: Self::I, i: Self::I) -> Self::I {
         self.dot(open, u, i)
@@ -115,13 +123,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn low_nibbles(self, a: Self::I) -> Self::I;
     /// The upper four bits of each byte, moved down.
     fn high_nibbles(self, a: Self::I) -> Self::I;
-    /// Adds 16 to the bytes whose bit is set: bit `i` of the memory belongs to byte `i`.
-    ///
-    /// # Safety
-    /// `LANES / 2` bytes can be read.
-    unsafe fn add_sixteens(self, a: Self::I, bits: *const u8) -> Self::I;
-    /// Adds 16 times the `g`-th pair of bits of each byte of `pairs`.
-    fn add_upper(self, a: Self::I, pairs: Self::I, g: usize) -> Self::I;
+    /// Moves the bits from `at` on of each byte of `bits` to the fifth bit, and puts those that `mask`
+    /// selects into `a`, where they are 0.
+    fn put_upper(self, a: Self::I, bits: Self::I, at: usize, mask: u8) -> Self::I;
     fn to_float(self, a: Self::I) -> Self::F;
     /// To the nearest integer.
     fn to_int(self, a: Self::F) -> Self::I;

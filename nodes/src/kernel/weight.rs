@@ -111,7 +111,7 @@ pub(crate) fn product(
                     Weight::F32(weight) => weight.product(isa, m, x, target),
                     Weight::F16(weight) => weight.product(isa, m, x, target),
                     Weight::Bf16(weight) => weight.product(isa, m, x, target),
-                    Weight::Int8(weight) => weight.product(isa, m, x, &mut bytes, target),
+                    Weight::Int8(weight) => weight.product(m, x, &mut bytes, target),
                     Weight::Tiles(weight) => weight.product(isa, m, blocks, target),
                 }
                 first = columns.end;

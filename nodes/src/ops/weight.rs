@@ -1,7 +1,7 @@
 //! Packing weights for the kernels of the processor.
 
 use super::{Quantized, WeightType};
-use crate::kernel::{BytePanels, Element, Format, MAX_BYTE_INPUTS, Panels, Tiles, Weight};
+use crate::kernel::{BytePanels, Element, Format, Isa, MAX_BYTE_INPUTS, Panels, Tiles, Weight};
 use candle_core::{Result, quantized::GgmlDType};
 use half::{bf16, f16};
 
@@ -13,7 +13,7 @@ pub(super) fn pack(n: usize, k: usize, values: &[f32], kind: WeightType) -> Resu
         WeightType::Int8 if k > MAX_BYTE_INPUTS => {
             candle_core::bail!("a layer of {k} inputs is too wide for int8")
         }
-        WeightType::Int8 => Ok(Weight::Int8(BytePanels::pack(n, k, row))),
+        WeightType::Int8 => Ok(Weight::Int8(BytePanels::pack(Isa::best(), n, k, row))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the 32 codes of each of 16 outputs lie in a tile: in how many bits.
 
 use super::{super::simd::Simd, TILE};
+use std::marker::PhantomData;
 
 /// Four inputs of every output: a group.
 const GROUP: usize = 4 * TILE;
@@ -58,6 +59,59 @@ impl Codes for Full {
     }
 }
 
+/// The codes of `C` in a byte each, as [`unpack`] leaves them.
+pub(super) struct Unpacked<C>(PhantomData<C>);
+
+impl<C: Codes> Codes for Unpacked<C> {
+    const BYTES: usize = Full::BYTES;
+    const OPEN: usize = C::OPEN;
+
+    fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
+        Full::put(block, lane, codes);
+    }
+
+    fn get(block: &[u8], lane: usize, input: usize) -> u8 {
+        Full::get(block, lane, input)
+    }
+
+    #[inline(always)]
+    unsafe fn groups<S: Simd>(s: S, block: *const u8, g: usize, lane: usize) -> (S::I, S::I) {
+        // SAFETY: as the caller says.
+        unsafe { Full::groups(s, block, g, lane) }
+    }
+}
+
+/// Brings the codes of so many blocks into bytes, and asks for what comes `ahead` of them.
+///
+/// # Safety
+/// The blocks are there, and room for so many times [`Full::BYTES`].
+#[inline(always)]
+pub(super) unsafe fn unpack<S: Simd, C: Codes>(
+    s: S,
+    blocks: usize,
+    from: *const u8,
+    to: *mut u8,
+    ahead: usize,
+) {
+    for b in 0..blocks {
+        // SAFETY: as the caller says; what is asked for may be anywhere.
+        unsafe {
+            let (from, to) = (from.add(b * C::BYTES), to.add(b * Full::BYTES));
+            for line in (0..C::BYTES).step_by(64) {
+                s.prefetch(from.wrapping_add(ahead + line));
+            }
+            for g in 0..4 {
+                for lane in (0..TILE).step_by(S::LANES) {
+                    let (low, high) = C::groups(s, from, g, lane);
+                    let to = to.add(g * GROUP + lane * 4);
+                    s.store_i(to, low);
+                    s.store_i(to.add(4 * GROUP), high);
+                }
+            }
+        }
+    }
+}
+
 /// Four bits each, two codes a byte: group `g` below, group `g + 4` above.
 pub(super) struct Four;
 
@@ -83,25 +137,25 @@ impl Codes for Four {
     }
 }
 
-/// [`Four`], then for each group 64 fifth bits: that of byte `j` is bit `j`.
+/// [`Four`], then 64 bytes with the fifth bits: byte `j` has that of byte `j` of group `g` as bit `g`.
 pub(super) struct Five;
 
 impl Codes for Five {
-    const BYTES: usize = Four::BYTES + 8 * GROUP / 8;
+    const BYTES: usize = Four::BYTES + GROUP;
     const OPEN: usize = 4; // 4 * 2 * 31 * 127 = 31,496
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         let (four, bits) = block.split_at_mut(Four::BYTES);
         Four::put(four, lane, codes);
         for (i, code) in codes.iter().enumerate() {
-            bits[place(lane, i) / 8] |= (code >> 4 & 1) << (place(lane, i) % 8);
+            bits[lane * 4 + i % 4] |= (code >> 4 & 1) << (i / 4);
         }
     }
 
     fn get(block: &[u8], lane: usize, input: usize) -> u8 {
         let (four, bits) = block.split_at(Four::BYTES);
-        let at = place(lane, input);
-        Four::get(four, lane, input) | (bits[at / 8] >> (at % 8) & 1) << 4
+        let bit = bits[lane * 4 + input % 4] >> (input / 4) & 1;
+        Four::get(four, lane, input) | bit << 4
     }
 
     #[inline(always)]
@@ -109,9 +163,9 @@ impl Codes for Five {
         // SAFETY: as the caller says.
         unsafe {
             let (low, high) = Four::groups(s, block, g, lane);
-            let bits = block.add(Four::BYTES + (g * GROUP + lane * 4) / 8);
-            let low = s.add_sixteens(low, bits);
-            (low, s.add_sixteens(high, bits.add(4 * GROUP / 8)))
+            let bits = s.load_i(block.add(Four::BYTES + lane * 4));
+            let low = s.put_upper(low, bits, g, 0x10);
+            (low, s.put_upper(high, bits, g + 4, 0x10))
         }
     }
 }
@@ -145,8 +199,11 @@ impl Codes for Six {
         unsafe {
             let (low, high) = Four::groups(s, block, g, lane);
             let bits = block.add(Four::BYTES + lane * 4);
-            let low = s.add_upper(low, s.load_i(bits), g);
-            (low, s.add_upper(high, s.load_i(bits.add(GROUP)), g))
+            let low = s.put_upper(low, s.load_i(bits), 2 * g, 0x30);
+            (
+                low,
+                s.put_upper(high, s.load_i(bits.add(GROUP)), 2 * g, 0x30),
+            )
         }
     }
 }

@@ -4,17 +4,23 @@ use super::{
     super::{
         by_rows,
         isa::{Isa, Kernel},
+        memory::Buffer,
         panel::AHEAD,
         quantize::Block,
         simd::Simd,
         target::Target,
     },
     Layout, TILE, Tiles,
-    codes::Codes,
+    codes::{Codes, Full, Unpacked, unpack},
     scales::{At, Scales},
 };
 use crate::compute;
-use std::{hint::black_box, marker::PhantomData, ops::Range};
+use std::{cell::Cell, hint::black_box, marker::PhantomData, ops::Range};
+
+thread_local! {
+    /// The codes of a tile as bytes; the memory of this thread is used again.
+    static UNPACKED: Cell<Buffer> = Cell::default();
+}
 
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
@@ -56,6 +62,7 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
         let layout = Layout::of::<C, G>(self.weight.k);
         let tiles = n.div_ceil(TILE);
         let data = self.weight.data.as_slice::<u8>();
+        let mut unpacked = UNPACKED.take();
         for unit in self.units {
             let (part, t) = (unit / tiles, unit % tiles);
             let first = part * ROWS_TOGETHER;
@@ -63,44 +70,101 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
             let tile = &data[t * layout.size..][..layout.size];
             let x = &self.x[first * layout.blocks..][..rows * layout.blocks];
             let columns = TILE.min(n - t * TILE);
-            for lane in (0..columns).step_by(S::LANES) {
-                let mut row = 0;
-                while row < rows {
-                    let left = rows - row;
-                    let x = &x[row * layout.blocks..];
-                    let place = (first + row, t * TILE + lane);
-                    // SAFETY: as many rows are left, the tile is whole, the target is checked, and
-                    // no other unit has these rows and columns.
-                    row += by_rows!(S::TILE_ROWS, [8, 4, 2], left, ROWS => unsafe {
-                        let acc = micro::<S, C, G, ROWS>(s, layout, tile, x.as_ptr(), lane, row == 0);
-                        for r in 0..ROWS {
-                            let (row, column) = (place.0 + r, place.1);
-                            self.target.write(s, row, column, columns - lane, acc[r]);
-                        }
-                    });
+            let unit = Unit {
+                layout,
+                tile,
+                rows,
+                x,
+                target: self.target,
+                place: (first, t * TILE),
+                columns,
+            };
+            // SAFETY: the tile is whole, and so are its codes after they are unpacked; the target is
+            // checked, and no other unit has these rows and columns.
+            unsafe {
+                if rows >= S::UNPACKED_FROM && C::BYTES < Full::BYTES {
+                    unpacked.reserve::<u8>(layout.blocks * Full::BYTES);
+                    let codes = unpacked.as_mut_slice::<u8>().as_mut_ptr();
+                    unpack::<S, C>(s, layout.blocks, tile.as_ptr(), codes, AHEAD);
+                    multiply::<S, Unpacked<C>, G>(s, unit, codes, false);
+                } else {
+                    multiply::<S, C, G>(s, unit, tile.as_ptr(), true);
                 }
             }
+        }
+        UNPACKED.set(unpacked);
+    }
+}
+
+/// Some rows times one tile.
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    layout: Layout,
+    tile: &'a [u8],
+    rows: usize,
+    x: &'a [Block],
+    target: Target<'a>,
+    /// Where the result begins: row and column.
+    place: (usize, usize),
+    /// Outputs of the tile that there are.
+    columns: usize,
+}
+
+/// Multiplies a unit, whose tile has these codes. `fetch` says that nobody has asked for them yet.
+///
+/// # Safety
+/// The tile is whole, and so are the codes; the target is checked for the rows and columns, and nobody
+/// else has them.
+#[inline(always)]
+unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
+    s: S,
+    unit: Unit<'_>,
+    codes: *const u8,
+    fetch: bool,
+) {
+    let Unit {
+        layout,
+        rows,
+        columns,
+        ..
+    } = unit;
+    for lane in (0..columns).step_by(S::LANES) {
+        let mut row = 0;
+        while row < rows {
+            let left = rows - row;
+            let x = unit.x[row * layout.blocks..].as_ptr();
+            let fetch = fetch && row == 0;
+            // SAFETY: as many rows are left; otherwise as the caller says.
+            row += by_rows!(S::TILE_ROWS, [8, 4, 2], left, ROWS => unsafe {
+                let tile = unit.tile.as_ptr();
+                let acc = micro::<S, C, G, ROWS>(s, layout, (codes, tile), x, lane, fetch);
+                for r in 0..ROWS {
+                    let (row, column) = (unit.place.0 + row + r, unit.place.1 + lane);
+                    unit.target.write(s, row, column, columns - lane, acc[r]);
+                }
+            });
         }
     }
 }
 
-/// `ROWS` rows times the outputs of a tile from `lane` on. `fetch` says that it is the first time that
-/// the tile is read.
+/// `ROWS` rows times the outputs of a tile from `lane` on; its codes stand apart from its scales where they
+/// are unpacked. `fetch` says that it is the first time that the tile is read.
 ///
 /// # Safety
-/// `tile` is whole, and there are so many rows of blocks.
+/// `codes` and `tile` are whole, and there are so many rows of blocks.
 #[inline(always)]
 unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     s: S,
     layout: Layout,
-    tile: &[u8],
+    (codes, tile): (*const u8, *const u8),
     x: *const Block,
     lane: usize,
     fetch: bool,
 ) -> [S::F; ROWS] {
     let second = usize::from(G::HALVES);
-    let tile = tile.as_ptr();
-    let share = layout.size / layout.blocks.max(1);
+    // The next tile is asked for, a share of it with each block: it comes from main memory, and what is
+    // asked for in time is there when its turn comes.
+    let share = layout.size / (layout.blocks * TILE / S::LANES).max(1);
     // Where products take several steps there are no registers to prepare the codes of all groups ahead of
     // them, as a loop of known length would.
     let groups = if C::OPEN == 0 && S::CENTRES {
@@ -112,24 +176,15 @@ unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     // SAFETY: inside of the tile and of the rows.
     unsafe {
         for b in 0..layout.blocks {
-            let codes = tile.add(b * C::BYTES);
+            let codes = codes.add(b * C::BYTES);
             if fetch {
+                let next = tile.wrapping_add(layout.size);
+                let passed = (lane / S::LANES * layout.blocks + b) * share;
                 for line in (0..share).step_by(64) {
-                    s.prefetch(tile.wrapping_add(b * share + AHEAD + line));
+                    s.prefetch(next.wrapping_add(passed + line));
                 }
             }
             let mut sums = [[s.splat_i(0); ROWS]; 2];
-            for r in 0..ROWS {
-                let [low, high] = (*x.add(r * layout.blocks + b)).sums;
-                if C::OPEN == 0 && S::CENTRES {
-                    // The products take the offset away.
-                } else if G::OFFSET != 0 && G::HALVES {
-                    sums[0][r] = s.splat_i(-G::OFFSET * low);
-                    sums[1][r] = s.splat_i(-G::OFFSET * high);
-                } else if G::OFFSET != 0 {
-                    sums[0][r] = s.splat_i(-G::OFFSET * (low + high));
-                }
-            }
             let together = groups_together::<C, G>();
             for first in (0..groups).step_by(together) {
                 let mut open = sums;
@@ -170,8 +225,18 @@ unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
                     let sum = s.to_float(sums[half][r]);
                     acc[r] = s.fma(sum, s.mul(factor, d), acc[r]);
                 }
-                if G::MINIMUM {
-                    let minimum = s.sub(s.zero(), G::minimum(s, at, half, lane));
+                // What is taken from every code comes off like a minimum, unless products do it.
+                let offset = if C::OPEN == 0 && S::CENTRES {
+                    0
+                } else {
+                    G::OFFSET
+                };
+                if G::MINIMUM || offset != 0 {
+                    let minimum = match offset {
+                        0 => G::minimum(s, at, half, lane),
+                        _ => s.mul(factor, s.splat(offset as f32)),
+                    };
+                    let minimum = s.sub(s.zero(), minimum);
                     for r in 0..ROWS {
                         let x = &*x.add(r * layout.blocks + b);
                         let sum = if G::HALVES { x.d_sums[half] } else { x.d_sum };
