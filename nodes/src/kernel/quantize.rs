@@ -257,7 +257,7 @@ fn two_ends<S: Simd>(s: S, x: &[f32]) -> ([f32; 2], [f32; 2]) {
     (lows, highs)
 }
 
-/// Where a value is: one that there is, or the length.
+/// Where a value is; 0 if it is nowhere.
 #[inline(always)]
 fn place_of<S: Simd>(s: S, x: &[f32], value: f32) -> usize {
     for start in (0..x.len()).step_by(PART) {
@@ -275,7 +275,7 @@ fn place_of<S: Simd>(s: S, x: &[f32], value: f32) -> usize {
             }
         }
     }
-    x.len() // there are only values that are no numbers, or none at all
+    0 // some values are no numbers, or there are none at all
 }
 
 /// Runs `work` over parts of `0..n` items of `size` values, on several threads if that pays.
@@ -301,6 +301,23 @@ mod tests {
                     if k % BLOCK == 0 {
                         check_blocks(isa, &x, k);
                     }
+                }
+            }
+        }
+    }
+
+    /// Products look up the weights of that place.
+    #[test]
+    fn values_that_are_no_numbers_have_a_place_in_their_row() {
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        for isa in Isa::available() {
+            for (k, value) in [1, 8, 16, 64].into_iter().flat_map(|k| odd.map(|v| (k, v))) {
+                for places in [0..1, k - 1..k, 0..k] {
+                    let mut x = vec![1.0; k];
+                    x[places].fill(value);
+                    let mut memory = Bytes::default();
+                    let (_, rows) = memory.quantize(isa, &x, k);
+                    assert!(rows[0].largest_at < k, "{isa:?} {x:?}");
                 }
             }
         }
