@@ -22,7 +22,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const BYTE_ROWS: usize;
     /// How many rows the micro-kernel of quantised tiles takes; it needs more registers a row.
     const TILE_ROWS: usize;
-    /// From how many rows on the codes of a tile are brought into bytes before they are multiplied.
+    /// From how many rows on the codes of a tile are brought into bytes before they are multiplied; never,
+    /// unless that was measured to pay.
     const UNPACKED_FROM: usize = usize::MAX;
     /// `LANES` floats.
     type F: Copy;

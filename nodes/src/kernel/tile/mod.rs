@@ -14,6 +14,10 @@
 //! with four bits a code: byte j of group g (g < 4) has group g below and group g + 4 above
 //! ```
 //!
+//! Where many rows come together, the codes of a tile are brought into bytes first, once for all of
+//! them. Weights come from main memory as long as rows are few, so that each tile is asked for while
+//! the one before it is multiplied.
+//!
 //! The inputs of a product are quantised too, 32 values at a time ([`quantize`]),
 //! which is what limits its precision: a result is off by at most `Σ |w| * max|x| / 254`, the maximum
 //! taken over the block of `x`; in practice by some 0.3 % of the result's usual magnitude. The
