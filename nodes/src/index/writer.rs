@@ -60,7 +60,8 @@ impl Writer {
             None => None,
         };
         let failed = IndexError::text("open the text index for writing");
-        let text = text_writer(&shared.files.text).map_err(failed)?;
+        let text = text_writer(&shared.files.text).and_then(past_the_last_commit);
+        let text = text.map_err(failed)?;
         // A commit that was interrupted may have left files whose names the next one takes again,
         // and the text index refuses to overwrite.
         let cleared = text.garbage_collect_files().wait();
@@ -68,7 +69,6 @@ impl Writer {
         let mut merging = LogMergePolicy::default();
         merging.set_del_docs_ratio_before_merge(DELETED_SHARE);
         text.set_merge_policy(Box::new(merging));
-        skip_the_number_of_the_last_commit(&text)?;
         Ok(Self {
             shared,
             text,
@@ -207,12 +207,10 @@ fn text_writer(text: &tantivy::Index) -> Result<IndexWriter, TantivyError> {
 
 /// A writer numbers its changes from the number of the last commit on, that one included, and
 /// merging applies deletions up to it: so the first deletion would be seen before it is committed.
-fn skip_the_number_of_the_last_commit(text: &IndexWriter) -> Result<(), IndexError> {
+fn past_the_last_commit(text: IndexWriter) -> Result<IndexWriter, TantivyError> {
     let nothing: [UserOperation; 0] = [];
-    let skipped = text.run(nothing);
-    skipped
-        .map(|_| ())
-        .map_err(IndexError::text("open the text index for writing"))
+    text.run(nothing)?;
+    Ok(text)
 }
 
 fn open_log(

@@ -110,15 +110,9 @@ impl Simd for Avx2 {
             _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15))
         }
         put_upper(a: __m256i, bits: __m256i, at: usize, mask: u8) -> __m256i {
-            let moved = match at {
-                0 => _mm256_slli_epi16(bits, 4),
-                1 => _mm256_slli_epi16(bits, 3),
-                2 => _mm256_slli_epi16(bits, 2),
-                3 => _mm256_slli_epi16(bits, 1),
-                4 => bits,
-                5 => _mm256_srli_epi16(bits, 1),
-                6 => _mm256_srli_epi16(bits, 2),
-                _ => _mm256_srli_epi16(bits, 3),
+            let moved = match at < 4 {
+                true => _mm256_sll_epi16(bits, _mm_cvtsi32_si128(4 - at as i32)),
+                false => _mm256_srl_epi16(bits, _mm_cvtsi32_si128(at as i32 - 4)),
             };
             _mm256_or_si256(a, _mm256_and_si256(moved, _mm256_set1_epi8(mask.cast_signed())))
         }

@@ -79,15 +79,9 @@ impl Simd for Avx512 {
             _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15))
         }
         put_upper(a: __m512i, bits: __m512i, at: usize, mask: u8) -> __m512i {
-            let moved = match at {
-                0 => _mm512_slli_epi16(bits, 4),
-                1 => _mm512_slli_epi16(bits, 3),
-                2 => _mm512_slli_epi16(bits, 2),
-                3 => _mm512_slli_epi16(bits, 1),
-                4 => bits,
-                5 => _mm512_srli_epi16(bits, 1),
-                6 => _mm512_srli_epi16(bits, 2),
-                _ => _mm512_srli_epi16(bits, 3),
+            let moved = match at < 4 {
+                true => _mm512_sll_epi16(bits, _mm_cvtsi32_si128(4 - at as i32)),
+                false => _mm512_srl_epi16(bits, _mm_cvtsi32_si128(at as i32 - 4)),
             };
             _mm512_or_si512(a, _mm512_and_si512(moved, _mm512_set1_epi8(mask.cast_signed())))
         }

@@ -71,6 +71,7 @@ impl BytePanels {
         let mut data = Buffer::for_weight::<i8>(filled / WIDTH * size);
         let (mut scales, mut sums) = (vec![0.0; filled], vec![0; filled]);
         let mut far_out = Vec::new();
+        let (_, largest_four) = isa.largest();
         let mut kept = Vec::with_capacity(k);
         let bytes = data.as_mut_slice::<i8>();
         for output in 0..n {
@@ -79,7 +80,7 @@ impl BytePanels {
             kept.clear();
             kept.extend_from_slice(row);
             far_out.extend(take_far_out(output, &mut kept));
-            let scale = scale(isa, &kept);
+            let scale = scale(largest_four, &kept);
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             let panel = &mut bytes[output / WIDTH * size..][..size];
             for (i, w) in kept.iter().enumerate() {
@@ -169,8 +170,8 @@ fn take_far_out(output: usize, row: &mut [f32]) -> impl Iterator<Item = FarOut> 
 }
 
 /// The finest scale of an output's weights at which their bytes suffice, and so do the sums of those
-/// that meet; 0 if all count as 0.
-fn scale(isa: Isa, row: &[f32]) -> f32 {
+/// that meet ([`Simd::LARGEST_FOUR`]); 0 if all count as 0.
+fn scale(largest_four: u16, row: &[f32]) -> f32 {
     let (mut largest, mut most) = (0f32, 0f32);
     for step in row.chunks(STEP) {
         let mut meeting = [0.0; 2];
@@ -184,8 +185,7 @@ fn scale(isa: Isa, row: &[f32]) -> f32 {
         return 0.0;
     }
     // Each of the four may be rounded up by half.
-    let (_, four) = isa.largest();
-    (largest / 127.0).max(most / f32::from(four - 2))
+    (largest / 127.0).max(most / f32::from(largest_four - 2))
 }
 
 /// Where in its panel the byte of an input and a column is.

@@ -1,11 +1,28 @@
 //! Memory as the kernels like it: aligned to cache lines, written once, shared between threads.
 
 use memmap2::MmapMut;
-use std::marker::PhantomData;
+use std::{cell::Cell, marker::PhantomData};
 
 /// From so many bytes on a weight gets pages of its own, large ones where the system has them: a
 /// step passes through all of it, and would look up every small page anew.
 const LARGE: usize = 4 << 20;
+
+thread_local! {
+    static MEMORY: Cell<Buffer> = Cell::default();
+}
+
+/// Memory of this thread for at least `len` values; what is in it is left over from before. To be
+/// [given back](give_back).
+pub(super) fn borrow_memory<T: Plain>(len: usize) -> Buffer {
+    let mut memory = MEMORY.take();
+    memory.reserve::<T>(len);
+    memory
+}
+
+/// Keeps memory for the next time.
+pub(super) fn give_back(memory: Buffer) {
+    MEMORY.set(memory);
+}
 
 /// One cache line.
 #[derive(Clone, Copy)]

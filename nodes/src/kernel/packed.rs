@@ -3,33 +3,16 @@
 use super::{
     head::{self, Head, Lines, QUERIES},
     isa::{Isa, Kernel},
-    memory::{Buffer, written},
+    memory::{borrow_memory, give_back, written},
     simd::Simd,
     target::{After, Target},
 };
 use crate::compute;
-use std::{cell::Cell, ops::Range};
+use std::ops::Range;
 
 /// How many rows ahead of what is copied a row is asked for: rows are pages apart, and the processor
 /// itself does not look beyond a page.
 const ROWS_AHEAD: usize = 8;
-
-thread_local! {
-    static MEMORY: Cell<Option<Buffer>> = const { Cell::new(None) };
-}
-
-/// Memory of this thread for at least `len` floats; what is in it is left over from before. To be
-/// [given back](give_back).
-pub(super) fn borrow_memory(len: usize) -> Buffer {
-    let mut memory = MEMORY.take().unwrap_or_else(|| Buffer::zeroed::<f32>(0));
-    memory.reserve::<f32>(len);
-    memory
-}
-
-/// Keeps memory for the next time.
-pub(super) fn give_back(memory: Buffer) {
-    MEMORY.set(Some(memory));
-}
 
 /// Attention of `heads` heads; `qkv` has rows of queries, keys and values, each `hidden` wide, and
 /// sequence `i` has the rows `offsets[i]..offsets[i + 1]`.
@@ -117,7 +100,7 @@ impl Packed<'_> {
         // blocks of queries come by, keys and values are put together first.
         let together = queries.len() > QUERIES;
         let copies = if together { 2 * n * dim } else { 0 };
-        let mut memory = borrow_memory(copies + head::scratch(n, dim));
+        let mut memory = borrow_memory::<f32>(copies + head::scratch(n, dim));
         let (copies, scratch) = memory.as_mut_slice::<f32>().split_at_mut(copies);
         let (mut keys, mut values) = (
             self.lines(rows.start, 1, column),

@@ -3,7 +3,7 @@
 use super::{
     super::{
         math,
-        packed::{borrow_memory, give_back},
+        memory::{borrow_memory, give_back},
         panel::Element,
         rows::largest,
         simd::Simd,
@@ -27,7 +27,7 @@ impl<E: Element> Causal<'_, E> {
     ) {
         let n = self.attention.seen(self.rows[row].position).len();
         let mut head = heads.start;
-        let mut memory = borrow_memory(heads.len() * n);
+        let mut memory = borrow_memory::<f32>(heads.len() * n);
         while head < heads.end {
             let left = heads.end - head;
             // SAFETY: as the caller says.

@@ -4,7 +4,7 @@
 use super::{
     super::{
         head::{self, Head, Lines, QUERIES},
-        packed::{borrow_memory, give_back},
+        memory::{borrow_memory, give_back},
         panel::Element,
         simd::Simd,
     },
@@ -38,7 +38,7 @@ impl<E: Element> Causal<'_, E> {
             let range = self.attention.seen(row.position);
             *seen = range.start - start..range.end - start;
         }
-        let mut memory = borrow_memory(2 * n * dim + head::scratch(n, dim));
+        let mut memory = borrow_memory::<f32>(2 * n * dim + head::scratch(n, dim));
         let (keys, rest) = memory.as_mut_slice::<f32>().split_at_mut(n * dim);
         let (values, rest) = rest.split_at_mut(n * dim);
         let mut position = start;

@@ -1,6 +1,9 @@
 //! How the 32 codes of each of 16 outputs lie in a tile: in how many bits.
 
-use super::{super::simd::Simd, TILE};
+use super::{
+    super::{panel::AHEAD, simd::Simd},
+    TILE,
+};
 use std::marker::PhantomData;
 
 /// Four inputs of every output: a group.
@@ -81,24 +84,18 @@ impl<C: Codes> Codes for Unpacked<C> {
     }
 }
 
-/// Brings the codes of so many blocks into bytes, and asks for what comes `ahead` of them.
+/// Brings the codes of so many blocks into bytes, and asks for those to come.
 ///
 /// # Safety
 /// The blocks are there, and room for so many times [`Full::BYTES`].
 #[inline(always)]
-pub(super) unsafe fn unpack<S: Simd, C: Codes>(
-    s: S,
-    blocks: usize,
-    from: *const u8,
-    to: *mut u8,
-    ahead: usize,
-) {
+pub(super) unsafe fn unpack<S: Simd, C: Codes>(s: S, blocks: usize, from: *const u8, to: *mut u8) {
     for b in 0..blocks {
         // SAFETY: as the caller says; what is asked for may be anywhere.
         unsafe {
             let (from, to) = (from.add(b * C::BYTES), to.add(b * Full::BYTES));
             for line in (0..C::BYTES).step_by(64) {
-                s.prefetch(from.wrapping_add(ahead + line));
+                s.prefetch(from.wrapping_add(AHEAD + line));
             }
             for g in 0..4 {
                 for lane in (0..TILE).step_by(S::LANES) {

@@ -4,8 +4,7 @@ use super::{
     super::{
         by_rows,
         isa::{Isa, Kernel},
-        memory::Buffer,
-        panel::AHEAD,
+        memory::{borrow_memory, give_back},
         quantize::Block,
         simd::Simd,
         target::Target,
@@ -15,12 +14,7 @@ use super::{
     scales::{At, Scales},
 };
 use crate::compute;
-use std::{cell::Cell, hint::black_box, marker::PhantomData, ops::Range};
-
-thread_local! {
-    /// The codes of a tile as bytes; the memory of this thread is used again.
-    static UNPACKED: Cell<Buffer> = Cell::default();
-}
+use std::{hint::black_box, marker::PhantomData, ops::Range};
 
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
@@ -62,7 +56,12 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
         let layout = Layout::of::<C, G>(self.weight.k);
         let tiles = n.div_ceil(TILE);
         let data = self.weight.data.as_slice::<u8>();
-        let mut unpacked = UNPACKED.take();
+        let is_packed = C::BYTES < Full::BYTES;
+        let room = match is_packed && self.m >= S::UNPACKED_FROM {
+            true => layout.blocks * Full::BYTES,
+            false => 0,
+        };
+        let mut unpacked = borrow_memory::<u8>(room);
         for unit in self.units {
             let (part, t) = (unit / tiles, unit % tiles);
             let first = part * ROWS_TOGETHER;
@@ -82,17 +81,16 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
             // SAFETY: the tile is whole, and so are its codes after they are unpacked; the target is
             // checked, and no other unit has these rows and columns.
             unsafe {
-                if rows >= S::UNPACKED_FROM && C::BYTES < Full::BYTES {
-                    unpacked.reserve::<u8>(layout.blocks * Full::BYTES);
+                if is_packed && rows >= S::UNPACKED_FROM {
                     let codes = unpacked.as_mut_slice::<u8>().as_mut_ptr();
-                    unpack::<S, C>(s, layout.blocks, tile.as_ptr(), codes, AHEAD);
+                    unpack::<S, C>(s, layout.blocks, tile.as_ptr(), codes);
                     multiply::<S, Unpacked<C>, G>(s, unit, codes, false);
                 } else {
                     multiply::<S, C, G>(s, unit, tile.as_ptr(), true);
                 }
             }
         }
-        UNPACKED.set(unpacked);
+        give_back(unpacked);
     }
 }
 
