@@ -8,8 +8,7 @@ mod real_models;
 use nodes::{
     adapter::Adapter,
     compute::ComputePool,
-    generate::likeliest,
-    model::decoder::{KvPool, LanguageModel, Sequence, SequenceRows},
+    model::decoder::{KvPool, LanguageModel, Sequence, SequenceRows, Wanted},
 };
 use std::{env, path::Path, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -110,7 +109,7 @@ impl Bench<'_> {
                 sequence: &mut sequence,
                 tokens: prompt,
                 adapter: adapter.as_ref(),
-                logits: true,
+                logits: Wanted::Within(0.0),
                 guessed: 0,
             }]);
             sequences.push(sequence);
@@ -128,7 +127,7 @@ impl Bench<'_> {
                     sequence,
                     tokens,
                     adapter: adapter.as_ref(),
-                    logits: true,
+                    logits: Wanted::Within(0.0),
                     guessed: 0,
                 });
                 let made = self.step(&mut rows.collect::<Vec<_>>());
@@ -169,7 +168,7 @@ impl Bench<'_> {
                 sequence: &mut sequence,
                 tokens,
                 adapter: None,
-                logits: true,
+                logits: Wanted::Within(0.0),
                 guessed: 0,
             }]);
         }
@@ -178,7 +177,9 @@ impl Bench<'_> {
 
     fn step(&mut self, rows: &mut [SequenceRows<'_>]) -> Vec<u32> {
         let logits = self.model.decoder.step(&mut self.cache, rows);
-        let tokens = logits.and_then(|logits| logits.read(|rows| rows.map(likeliest).collect()));
+        let tokens = logits.and_then(|logits| {
+            logits.read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())
+        });
         let tokens: Option<Vec<u32>> = tokens.expect("the step is computed");
         tokens.expect("logits are numbers")
     }

@@ -11,10 +11,9 @@ use candle_core::Device;
 use nodes::{
     adapter::Adapter,
     compute::{self, ComputePool},
-    generate::likeliest,
     model::{
         Encoder, EncoderOptions, Sequence, TokenizeError, Tokens,
-        decoder::{self, KvPool, LanguageModel, SequenceRows},
+        decoder::{self, KvPool, LanguageModel, SequenceRows, Wanted},
     },
     ops::WeightType,
 };
@@ -61,13 +60,24 @@ enum Order {
     Decode {
         context: Vec<u32>,
         streams: usize,
-        adapters: bool,
         steps: usize,
+        #[serde(flatten)]
+        kind: StepKind,
     },
     /// A text by the likeliest tokens.
     Generate { prompt: String, tokens: usize },
     /// Where model files are, and what the process takes.
     Facts,
+}
+
+/// What steps are like.
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(default)]
+struct StepKind {
+    /// Whether each sequence has an adapter.
+    adapters: bool,
+    /// Whether all logits are computed, as some ways of sampling need them, or the largest.
+    all_logits: bool,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +145,7 @@ impl Side {
                 let decoder = self.decoder()?;
                 let mut sequence = decoder.admit(tokens.len())?;
                 let began = Instant::now();
-                let read = decoder.step(&mut [&mut sequence], &[&tokens], false);
+                let read = decoder.step(&mut [&mut sequence], &[&tokens], StepKind::default());
                 let seconds = began.elapsed().as_secs_f64();
                 decoder.cache.release(sequence);
                 read?;
@@ -144,9 +154,9 @@ impl Side {
             Order::Decode {
                 context,
                 streams,
-                adapters,
                 steps,
-            } => self.decoder()?.decode(&context, streams, adapters, steps),
+                kind,
+            } => self.decoder()?.decode(&context, streams, kind, steps),
             Order::Generate { prompt, tokens } => self.decoder()?.generate(&prompt, tokens),
             Order::Facts => self.facts(),
         }
@@ -214,19 +224,23 @@ impl Decoder {
         &mut self,
         sequences: &mut [&mut decoder::Sequence],
         tokens: &[&[u32]],
-        adapters: bool,
+        kind: StepKind,
     ) -> Outcome<Vec<u32>> {
         let rows = sequences.iter_mut().zip(tokens).enumerate();
         let rows = rows.map(|(index, (sequence, tokens))| SequenceRows {
             sequence,
             tokens,
-            adapter: adapters.then(|| &self.adapters[index % self.adapters.len()]),
-            logits: true,
+            adapter: (kind.adapters).then(|| &self.adapters[index % self.adapters.len()]),
+            logits: match kind.all_logits {
+                true => Wanted::All,
+                false => Wanted::Within(0.0),
+            },
             guessed: 0,
         });
         let mut rows: Vec<_> = rows.collect();
         let logits = self.model.decoder.step(&mut self.cache, &mut rows)?;
-        let next: Option<Vec<u32>> = logits.read(|rows| rows.map(likeliest).collect())?;
+        let next: Option<Vec<u32>> =
+            logits.read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())?;
         next.ok_or_else(|| "logits are not numbers".into())
     }
 
@@ -234,7 +248,7 @@ impl Decoder {
         &mut self,
         context: &[u32],
         streams: usize,
-        adapters: bool,
+        kind: StepKind,
         steps: usize,
     ) -> Outcome<Value> {
         let admitted = (0..streams).map(|_| self.admit(context.len() + steps + 1));
@@ -244,12 +258,12 @@ impl Decoder {
         for _ in 0..streams {
             // One after the other, as a long step would be no faster.
             let index = next.len();
-            next.extend(self.step(&mut sequences[index..=index], &[context], adapters)?);
+            next.extend(self.step(&mut sequences[index..=index], &[context], kind)?);
         }
         let began = Instant::now();
         for _ in 0..steps {
             let tokens: Vec<&[u32]> = next.chunks(1).collect();
-            next = self.step(&mut sequences, &tokens, adapters)?;
+            next = self.step(&mut sequences, &tokens, kind)?;
         }
         let seconds = began.elapsed().as_secs_f64();
         owned
@@ -265,7 +279,7 @@ impl Decoder {
         let mut text = Vec::new();
         let mut made = 0;
         while made < tokens {
-            unread = self.step(&mut [&mut sequence], &[&unread], false)?;
+            unread = self.step(&mut [&mut sequence], &[&unread], StepKind::default())?;
             made += 1;
             if self.model.tokenizer.is_end(unread[0]) {
                 break;

@@ -7,8 +7,7 @@ use candle_core::Device;
 use nodes::{
     adapter::Adapter,
     compute::ComputePool,
-    generate::likeliest,
-    model::decoder::{KvPool, LanguageModel, Sequence, SequenceRows},
+    model::decoder::{KvPool, LanguageModel, Sequence, SequenceRows, Wanted},
 };
 use std::{path::Path, sync::Arc};
 use tokio::time::Instant;
@@ -91,7 +90,7 @@ fn step(
             sequence,
             tokens,
             adapter: adapter.as_ref(),
-            logits: true,
+            logits: Wanted::Within(0.0),
             guessed: 0,
         })
         .collect();
@@ -100,7 +99,7 @@ fn step(
         .step(cache, &mut rows)
         .expect("the step is computed");
     let next: Option<Vec<u32>> = logits
-        .read(|rows| rows.map(likeliest).collect())
+        .read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())
         .expect("logits can be read");
     for (tokens, next) in tokens.iter_mut().zip(next.expect("logits are numbers")) {
         *tokens = vec![next];

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Finish, FinishReason, NodeError, TextSink,
     adapter::Adapter,
-    model::decoder::{KvPool, Sequence, Tokenizer},
+    model::decoder::{KvPool, Scores, Sequence, Tokenizer},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -93,14 +93,14 @@ impl Course {
     /// text.
     pub(super) fn take<'a>(
         &mut self,
-        mut logits: impl Iterator<Item = &'a [f32]>,
+        mut rows: impl Iterator<Item = Scores<'a>>,
         cache: &mut KvPool,
         tokenizer: &Tokenizer,
     ) -> Option<End> {
         let guesses = self.tokens.split_off(self.tokens.len() - self.guessed);
         self.guessed = 0;
         for guess in guesses {
-            if let Some(end) = self.make(logits.next().unwrap_or_default(), tokenizer) {
+            if let Some(end) = self.make(rows.next(), tokenizer) {
                 return Some(end);
             }
             let right = self.tokens.last() == Some(&guess);
@@ -111,7 +111,7 @@ impl Course {
             cache.advance(&mut self.sequence, 1);
             self.guessed_right += 1;
         }
-        let end = self.make(logits.next().unwrap_or_default(), tokenizer);
+        let end = self.make(rows.next(), tokenizer);
         if let Some(guess) = self.unproven.take() {
             self.record.note(self.tokens.last() == Some(&guess));
         }
@@ -119,8 +119,8 @@ impl Course {
     }
 
     /// Makes the next token.
-    fn make(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Option<End> {
-        let Some(token) = self.sampler.next(logits) else {
+    fn make(&mut self, scores: Option<Scores<'_>>, tokenizer: &Tokenizer) -> Option<End> {
+        let Some(token) = scores.and_then(|scores| self.sampler.next(scores)) else {
             return Some(Err(NodeError::failed("the model's logits are not numbers")));
         };
         if tokenizer.is_end(token) {

@@ -11,7 +11,7 @@ mod sampling;
 mod serve;
 mod text;
 
-pub use sampling::{Sampler, Sampling, likeliest};
+pub use sampling::{Sampler, Sampling};
 
 use crate::{
     Input, Node, NodeError, Running, Value,

@@ -4,6 +4,7 @@
 //! temperature the likeliest token is taken. The vocabulary is never sorted as a whole, since a
 //! quarter of a million logits would take longer to sort than to compute.
 
+use crate::model::decoder::{Scores, Wanted};
 use std::collections::HashSet;
 
 /// How the next token is chosen.
@@ -65,39 +66,77 @@ impl Sampler {
         }
     }
 
-    /// The next token; none if no logit is a finite number.
-    pub fn next(&mut self, logits: &[f32]) -> Option<u32> {
-        if self.sampling.repetition_penalty == 1.0 {
-            return self.choose(logits);
+    /// The logits that [`Sampler::next`] chooses from; with others beside them it chooses the same.
+    pub fn wants(&self) -> Wanted {
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            ..
+        } = self.sampling;
+        let margin = match (temperature > 0.0, min_p) {
+            // A penalty may make another the likeliest.
+            _ if repetition_penalty != 1.0 => f32::INFINITY,
+            (false, _) => 0.0,
+            // The mass that `top-p` is a share of is that of all.
+            (true, _) if top_p.is_some() && top_k.is_none() => f32::INFINITY,
+            (true, min_p) => -log_of_least(temperature, min_p),
+        };
+        match margin.is_finite() {
+            true => Wanted::Within(margin),
+            false => Wanted::All,
         }
-        let mut penalised = logits.to_vec();
-        self.penalise(&mut penalised);
-        let token = self.choose(&penalised)?;
+    }
+
+    /// The next token; none if no logit is a finite number.
+    pub fn next(&mut self, scores: Scores<'_>) -> Option<u32> {
+        if self.sampling.repetition_penalty == 1.0 {
+            return self.choose(scores);
+        }
+        let token = match scores {
+            Scores::All(logits) => {
+                let mut logits = logits.to_vec();
+                for &token in &self.seen {
+                    if let Some(logit) = logits.get_mut(token as usize) {
+                        *logit = self.penalised(*logit);
+                    }
+                }
+                self.choose(Scores::All(&logits))?
+            }
+            Scores::Largest(logits) => {
+                let mut logits = logits.to_vec();
+                for (token, logit) in &mut logits {
+                    if self.seen.contains(token) {
+                        *logit = self.penalised(*logit);
+                    }
+                }
+                self.choose(Scores::Largest(&logits))?
+            }
+        };
         self.seen.insert(token);
         Some(token)
     }
 
-    fn choose(&mut self, logits: &[f32]) -> Option<u32> {
+    fn choose(&mut self, scores: Scores<'_>) -> Option<u32> {
+        let (token, best) = scores.likeliest()?;
         match self.sampling.temperature > 0.0 {
-            true => self.draw(logits),
-            false => likeliest(logits),
+            true => self.draw(scores, best),
+            false => Some(token),
         }
     }
 
-    fn penalise(&self, logits: &mut [f32]) {
+    fn penalised(&self, logit: f32) -> f32 {
         let penalty = self.sampling.repetition_penalty;
-        for &token in &self.seen {
-            if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 {
-                    *logit / penalty
-                } else {
-                    *logit * penalty
-                };
-            }
+        match logit > 0.0 {
+            true => logit / penalty,
+            false => logit * penalty,
         }
     }
 
-    fn draw(&mut self, logits: &[f32]) -> Option<u32> {
+    /// Draws one where the largest logit is `best`.
+    fn draw(&mut self, scores: Scores<'_>, best: f32) -> Option<u32> {
         let Sampling {
             temperature,
             top_k,
@@ -105,14 +144,13 @@ impl Sampler {
             min_p,
             ..
         } = self.sampling;
-        let best = logits[likeliest(logits)? as usize];
         // `min-p` is a bound on logits, and the cheapest to apply.
-        let least = min_p.map_or(f32::NEG_INFINITY, |share| best + temperature * share.ln());
+        let least = best + log_of_least(temperature, min_p);
         self.candidates.clear();
-        let tokens = logits.iter().zip(0..);
-        let kept = tokens.filter(|(logit, _)| **logit >= least && **logit > f32::NEG_INFINITY);
+        let tokens = scores.iter();
+        let kept = tokens.filter(|(_, logit)| *logit >= least && *logit > f32::NEG_INFINITY);
         self.candidates
-            .extend(kept.map(|(&logit, token)| Candidate { logit, token }));
+            .extend(kept.map(|(token, logit)| Candidate { logit, token }));
         if let Some(k) = top_k {
             keep_best(&mut self.candidates, k.max(1));
         }
@@ -122,7 +160,7 @@ impl Sampler {
             // The mass that `p` is a share of is that before `min-p`, unless `top-k` came first.
             let mass = match top_k {
                 Some(_) => self.candidates.iter().map(weight).sum::<f64>(),
-                None => total(logits, best, temperature),
+                None => total(scores, best, temperature),
             };
             keep_nucleus(&mut self.candidates, f64::from(p) * mass, weight);
         }
@@ -139,30 +177,16 @@ impl Sampler {
     }
 }
 
-fn total(logits: &[f32], best: f32, temperature: f32) -> f64 {
-    let weights = logits
-        .iter()
-        .map(|logit| f64::from((logit - best) / temperature).exp());
-    weights.filter(|weight| weight.is_finite()).sum()
+/// How far below the largest logit `min-p` lets others be.
+fn log_of_least(temperature: f32, min_p: Option<f32>) -> f32 {
+    min_p.map_or(f32::NEG_INFINITY, |share| temperature * share.ln())
 }
 
-/// The token with the largest logit, the first of several; none if no logit is finite.
-pub fn likeliest(logits: &[f32]) -> Option<u32> {
-    const CHUNK: usize = 64;
-    // The maximum of a chunk takes vector instructions, its place does not.
-    let mut best = (f32::NEG_INFINITY, 0);
-    for (index, chunk) in logits.chunks(CHUNK).enumerate() {
-        let largest = chunk.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        if largest > best.0 {
-            best = (largest, index * CHUNK);
-        }
-    }
-    let (largest, start) = best;
-    let found = logits
-        .get(start..)?
+fn total(scores: Scores<'_>, best: f32, temperature: f32) -> f64 {
+    let weights = scores
         .iter()
-        .position(|&logit| logit == largest)?;
-    largest.is_finite().then_some((start + found) as u32)
+        .map(|(_, logit)| f64::from((logit - best) / temperature).exp());
+    weights.filter(|weight| weight.is_finite()).sum()
 }
 
 fn order(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
@@ -224,7 +248,9 @@ mod tests {
     /// Which tokens come up in many draws, in order of their ids.
     fn drawn(sampling: Sampling, logits: &[f32]) -> Vec<u32> {
         let mut sampler = Sampler::new(sampling, &[]);
-        let mut tokens: Vec<u32> = (0..2000).map(|_| sampler.next(logits).unwrap()).collect();
+        let mut tokens: Vec<u32> = (0..2000)
+            .map(|_| sampler.next(Scores::All(logits)).unwrap())
+            .collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens
@@ -315,7 +341,7 @@ mod tests {
         let mut sampler = Sampler::new(sampling, &[]);
         let mut counts = [0; 3];
         for _ in 0..20_000 {
-            counts[sampler.next(&logits).unwrap() as usize] += 1;
+            counts[sampler.next(Scores::All(&logits)).unwrap() as usize] += 1;
         }
         for (count, expected) in counts.into_iter().zip([14_000i32, 4_000, 2_000]) {
             // Five standard deviations of the largest of them.
@@ -335,7 +361,7 @@ mod tests {
             };
             let mut sampler = Sampler::new(sampling, &[]);
             (0..20)
-                .map(|_| sampler.next(&logits).unwrap())
+                .map(|_| sampler.next(Scores::All(&logits)).unwrap())
                 .collect::<Vec<_>>()
         };
         assert_eq!(text(1), text(1));
@@ -350,7 +376,9 @@ mod tests {
         };
         let mut sampler = Sampler::new(sampling, &[0]);
         let logits = [3.0, 2.0, 1.6, -1.0];
-        let text: Vec<_> = (0..3).map(|_| sampler.next(&logits).unwrap()).collect();
+        let text: Vec<_> = (0..3)
+            .map(|_| sampler.next(Scores::All(&logits)).unwrap())
+            .collect();
         // 0 counts 1.5 from the start; 1 counts 1 and 2 counts 0.8 once they were taken.
         assert_eq!(text, [1, 2, 0]);
     }
@@ -365,13 +393,14 @@ mod tests {
             ..Sampling::default()
         };
         let mut sampler = Sampler::new(sampling, &[]);
-        let largest = (0..3000).filter_map(|_| sampler.next(&logits)).max();
+        let largest = (0..3000)
+            .filter_map(|_| sampler.next(Scores::All(&logits)))
+            .max();
         assert!(matches!(largest, Some(1450..1501)), "{largest:?}");
     }
 
     #[test]
     fn logits_that_are_no_numbers_choose_nothing() {
-        assert_eq!(likeliest(&[f32::NAN, 1.0, f32::NAN]), Some(1));
         for logits in [
             vec![],
             vec![f32::NAN; 3],
@@ -385,7 +414,7 @@ mod tests {
                 },
                 &[],
             );
-            assert_eq!(sampler.next(&logits), None, "{logits:?}");
+            assert_eq!(sampler.next(Scores::All(&logits)), None, "{logits:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     NodeError, TextStream,
     adapter::Adapter,
-    model::decoder::{KvPool, LanguageModel, SequenceRows},
+    model::decoder::{KvPool, LanguageModel, SequenceRows, Wanted},
     text_stream,
 };
 use std::{
@@ -221,7 +221,10 @@ impl Server {
         let mut rows: Vec<SequenceRows<'_>> = chosen
             .iter_mut()
             .map(|(_, course, rows)| SequenceRows {
-                logits: course.tokens.len() == course.sequence.len() + *rows,
+                logits: match course.tokens.len() == course.sequence.len() + *rows {
+                    true => course.sampler.wants(),
+                    false => Wanted::Nothing,
+                },
                 tokens: &course.tokens[course.sequence.len()..][..*rows],
                 sequence: &mut course.sequence,
                 adapter: course.adapter.as_ref(),
@@ -234,10 +237,11 @@ impl Server {
             Ok(Err(error)) => return Err(NodeError::because("failed to compute a step", error)),
             Err(_) => return Err(NodeError::failed("the model panicked")),
         };
-        let ended = logits.read(|mut logits| {
+        let ended = logits.read(|rows| {
+            let mut rows = rows.iter().copied();
             for (index, course, _) in &mut chosen {
                 if course.unread().len() == course.guessed {
-                    let end = course.take(&mut logits, cache, &model.tokenizer);
+                    let end = course.take(&mut rows, cache, &model.tokenizer);
                     ends.extend(end.map(|end| (*index, end)));
                 }
             }

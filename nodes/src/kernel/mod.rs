@@ -53,8 +53,9 @@ pub(crate) use packed::attention as packed_attention;
 pub(crate) use panel::{Element, Panels};
 pub(crate) use rows::{Angles, Gate, gated, layer_norm, rms_norm, rope, softmax};
 pub(crate) use target::After;
-pub(crate) use tile::{Format, Tiles};
-pub(crate) use weight::{Weight, product};
+pub use tile::Shortlist;
+pub(crate) use tile::{Format, Halved, Tiles};
+pub(crate) use weight::{Weight, product, shortlists};
 
 /// Runs `$body` with `$n` as a constant: the largest of some counts (12, 8, 6, 4, 2, or those in
 /// brackets) that is left and within `$limit`, or 1. Other variants are not even compiled. Gives that

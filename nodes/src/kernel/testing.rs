@@ -57,3 +57,14 @@ pub(super) fn assert_near(what: &str, got: &[f32], want: &[f64], bound: impl Fn(
         );
     }
 }
+
+/// So many values of Q8_0 with every bit pattern of codes and reasonable scales.
+pub(super) fn random_q8_0(values: usize, random: &mut Random) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..values / 32 {
+        let scale = half::f16::from_f32(random.float().abs() / 128.0);
+        bytes.extend(scale.to_le_bytes());
+        bytes.extend((0..32).map(|_| random.bits() as u8));
+    }
+    bytes
+}

@@ -7,7 +7,7 @@ use super::{
     panel::Panels,
     quantize::{Blocks, Bytes},
     target::{After, Target},
-    tile::Tiles,
+    tile::{Halved, Shortlist, Tiles},
 };
 use half::{bf16, f16};
 use std::cell::Cell;
@@ -25,6 +25,7 @@ pub(crate) enum Weight {
     Bf16(Panels<bf16>),
     Int8(BytePanels),
     Tiles(Tiles),
+    Halved(Halved),
 }
 
 impl Weight {
@@ -36,6 +37,7 @@ impl Weight {
             Self::Bf16(weight) => weight.n(),
             Self::Int8(weight) => weight.n(),
             Self::Tiles(weight) => weight.n(),
+            Self::Halved(weight) => weight.n(),
         }
     }
 
@@ -47,6 +49,7 @@ impl Weight {
             Self::Bf16(weight) => weight.bytes(),
             Self::Int8(weight) => weight.bytes(),
             Self::Tiles(weight) => weight.bytes(),
+            Self::Halved(weight) => weight.bytes(),
         }
     }
 
@@ -64,11 +67,13 @@ impl Weight {
             Self::Bf16(weight) => copy(values, weight.row(output).map(bf16::to_f32)),
             Self::Int8(weight) => copy(values, weight.row(output)),
             Self::Tiles(weight) => weight.row(output, values),
+            Self::Halved(weight) => weight.row(output, values),
         }
     }
 
-    fn is_tiles(&self) -> bool {
-        matches!(self, Self::Tiles(_))
+    /// Whether rows are quantised in blocks for it.
+    fn takes_blocks(&self) -> bool {
+        matches!(self, Self::Tiles(_) | Self::Halved(_))
     }
 }
 
@@ -85,7 +90,7 @@ pub(crate) fn product(
     let stride = weights.iter().map(Weight::n).sum();
     let k = x.len().checked_div(m).unwrap_or(0);
     let (mut memory, mut bytes) = (BLOCKS.take(), BYTES.take());
-    let blocks = if m > 0 && weights.iter().any(Weight::is_tiles) {
+    let blocks = if m > 0 && weights.iter().any(Weight::takes_blocks) {
         memory.quantize(isa, x, k)
     } else {
         &[]
@@ -113,6 +118,7 @@ pub(crate) fn product(
                     Weight::Bf16(weight) => weight.product(isa, m, x, target),
                     Weight::Int8(weight) => weight.product(m, x, &mut bytes, target),
                     Weight::Tiles(weight) => weight.product(isa, m, blocks, target),
+                    Weight::Halved(weight) => weight.product(isa, m, blocks, target),
                 }
                 first = columns.end;
             }
@@ -121,4 +127,19 @@ pub(crate) fn product(
     BLOCKS.set(memory);
     BYTES.set(bytes);
     values
+}
+
+/// For each row of `x` its largest result, and all within its margin of that; none where the whole product is
+/// to be computed.
+pub(crate) fn shortlists(
+    isa: Isa,
+    weight: &Halved,
+    x: &[f32],
+    margins: &[f32],
+) -> Vec<Option<Shortlist>> {
+    let k = x.len().checked_div(margins.len()).unwrap_or(0);
+    let mut memory = BLOCKS.take();
+    let lists = weight.shortlists(isa, memory.quantize(isa, x, k), margins);
+    BLOCKS.set(memory);
+    lists
 }

@@ -3,9 +3,10 @@
 use super::{
     device::DeviceWeight,
     host::{floats, has_kernels, is_host, tensor},
-    weight::{pack, pack_quantized},
+    weight::{pack, pack_for_shortlists, pack_quantized},
 };
-use crate::kernel::{self, After, Isa, Weight};
+pub use crate::kernel::Shortlist;
+use crate::kernel::{self, After, Halved, Isa, Weight};
 use candle_core::{
     D, DType, Device, Result, Tensor,
     quantized::{GgmlDType, QTensor},
@@ -153,6 +154,23 @@ impl Linear {
         })
     }
 
+    /// A layer with very many outputs, of which mostly the largest are wanted: packed for
+    /// [`Linear::shortlists`], if there are kernels for the device and it is of Q8_0.
+    ///
+    /// # Errors
+    /// As [`Linear::quantized`].
+    pub fn vocabulary(part: &Quantized<'_>, device: &Device) -> Result<Self> {
+        if !has_kernels(device) {
+            return Self::quantized(std::slice::from_ref(part), device);
+        }
+        Ok(Self {
+            weights: Weights::Host(Arc::new([pack_for_shortlists(part)?])),
+            bias: None,
+            inputs: part.columns,
+            outputs: part.rows,
+        })
+    }
+
     /// A layer from quantised tensors of candle, stacked in their order.
     ///
     /// # Errors
@@ -234,6 +252,47 @@ impl Linear {
         match &self.weights {
             Weights::Host(parts) => tensor(self.on_host(parts, x, then)?, shape),
             Weights::Device(parts) => self.on_device(parts, x, then)?.reshape(shape),
+        }
+    }
+
+    /// For each row of `x` (`[m, k]`) its largest result, and all results within the row's margin of that:
+    /// what [`Linear::forward`] would give, without computing the others.
+    ///
+    /// None for a row where that cannot be done, or would be no faster: its inputs are not numbers, or
+    /// too many results are near the largest; and for all rows of a layer that is not packed for it.
+    ///
+    /// # Errors
+    /// The widths do not fit, there are not as many margins as rows, or `x` is not contiguous `f32` in main
+    /// memory.
+    pub fn shortlists(&self, x: &Tensor, margins: &[f32]) -> Result<Vec<Option<Shortlist>>> {
+        if x.dims() != [margins.len(), self.inputs] {
+            let rows = margins.len();
+            candle_core::bail!("input {:?} for {rows} rows of {}", x.shape(), self.inputs);
+        }
+        match self.halved() {
+            Some(weight) => Ok(kernel::shortlists(
+                Isa::best(),
+                weight,
+                &floats(x)?,
+                margins,
+            )),
+            None => Ok(vec![None; margins.len()]),
+        }
+    }
+
+    /// Whether [`Linear::shortlists`] finds any.
+    #[must_use]
+    pub fn has_shortlists(&self) -> bool {
+        self.halved().is_some()
+    }
+
+    fn halved(&self) -> Option<&Halved> {
+        match (&self.weights, &self.bias) {
+            (Weights::Host(parts), None) => match &parts[..] {
+                [Weight::Halved(weight)] => Some(weight),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

@@ -27,7 +27,7 @@ pub use attention::{
     CausalAttention, KvElements, KvRow, KvView, attention_causal, attention_dense, attention_packed,
 };
 pub use host::{has_kernels, instructions};
-pub use linear::{Linear, Quantized, Then, WeightType};
+pub use linear::{Linear, Quantized, Shortlist, Then, WeightType};
 pub use low_rank::{LowRank, add_low_rank};
 pub use norm::{layer_norm, rms_norm};
 pub use paged::PagedPlan;

@@ -1,7 +1,9 @@
 //! Packing weights for the kernels of the processor.
 
 use super::{Quantized, WeightType};
-use crate::kernel::{BytePanels, Element, Format, Isa, MAX_BYTE_INPUTS, Panels, Tiles, Weight};
+use crate::kernel::{
+    BytePanels, Element, Format, Halved, Isa, MAX_BYTE_INPUTS, Panels, Tiles, Weight,
+};
 use candle_core::{Result, quantized::GgmlDType};
 use half::{bf16, f16};
 
@@ -50,6 +52,15 @@ pub(super) fn pack_quantized(part: &Quantized<'_>) -> Result<Weight> {
             part.columns
         ),
     }
+}
+
+/// Packs the blocks of a file such that the largest results can be looked for, where that can be done.
+pub(super) fn pack_for_shortlists(part: &Quantized<'_>) -> Result<Weight> {
+    let halved = match part.dtype {
+        GgmlDType::Q8_0 => Halved::pack(part.rows, part.columns, part.bytes),
+        _ => None,
+    };
+    halved.map_or_else(|| pack_quantized(part), |halved| Ok(Weight::Halved(halved)))
 }
 
 /// Packs a weight of plain numbers of `N` bytes.

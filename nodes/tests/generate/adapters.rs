@@ -51,7 +51,7 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
             sequence,
             tokens: &case.tokens[..read],
             adapter: adapters[index].as_ref(),
-            logits: false,
+            logits: Wanted::Nothing,
             guessed: 0,
         }]);
         cut.push(read);
@@ -64,7 +64,7 @@ fn a_mixed_batch_gives_each_what_it_gets_alone() {
             sequence,
             tokens: &case.tokens[cut[index]..],
             adapter: adapters[index].as_ref(),
-            logits: true,
+            logits: Wanted::All,
             guessed: 0,
         })
         .collect();

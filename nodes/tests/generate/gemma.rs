@@ -1,7 +1,6 @@
 //! Gemma 3 270M: tokens and logits are those of transformers on the same, dequantised file.
 
 use super::*;
-use nodes::generate::likeliest;
 
 #[derive(Deserialize)]
 struct Texts {
@@ -120,10 +119,10 @@ fn logits_along_the_reference_text_agree() {
                 sequence: &mut sequence,
                 tokens: &unread,
                 adapter: None,
-                logits: true,
+                logits: Wanted::All,
                 guessed: 0,
             }]);
-            let best = logits[0][likeliest(&logits[0]).unwrap() as usize];
+            let (_, best) = Scores::All(&logits[0]).likeliest().unwrap();
             let behind = best - logits[0][token as usize];
             let allowed = (2.0 * logit_tolerance() - case.margin[place]).max(0.0);
             assert!(
@@ -172,7 +171,10 @@ fn a_text_longer_than_the_window_agrees_however_it_is_read() {
                 sequence: &mut sequence,
                 tokens: &long.tokens[read..end],
                 adapter: None,
-                logits: end == point.position + 1,
+                logits: match end == point.position + 1 {
+                    true => Wanted::All,
+                    false => Wanted::Nothing,
+                },
                 guessed: 0,
             }]);
             read = end;

@@ -61,7 +61,7 @@ fn one_by_one(
     let (mut unread, mut text) = (tokens, Vec::new());
     for _ in 0..count {
         let logits = bench.next(&mut sequence, &unread, 0, adapter);
-        let token = sampler.next(&logits[0]).unwrap();
+        let token = sampler.next(Scores::All(&logits[0])).unwrap();
         if model.tokenizer.is_end(token) {
             break;
         }

@@ -18,7 +18,7 @@ use nodes::{
     adapter::{Adapter, Adapters},
     compute::ComputePool,
     generate::GenerateOptions,
-    model::decoder::{KvPool, LanguageModel, Sequence, SequenceRows},
+    model::decoder::{KvPool, LanguageModel, Scores, Sequence, SequenceRows, Wanted},
     ops::has_kernels,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -115,9 +115,7 @@ impl Bench {
     fn step(&mut self, rows: &mut [SequenceRows<'_>]) -> Vec<Vec<f32>> {
         let Self { model, cache, pool } = self;
         let logits = pool.install(|| model.decoder.step(cache, rows)).unwrap();
-        logits
-            .read(|rows| rows.map(<[f32]>::to_vec).collect())
-            .unwrap()
+        logits.read(|rows| rows.iter().map(all).collect()).unwrap()
     }
 
     /// The logits after the last of the tokens and before each guess, alone.
@@ -132,7 +130,7 @@ impl Bench {
             sequence,
             tokens,
             adapter,
-            logits: true,
+            logits: Wanted::All,
             guessed,
         }])
     }
@@ -155,11 +153,19 @@ impl Bench {
         let mut made = Vec::new();
         while made.len() < count {
             let logits = self.next(&mut sequence, &unread, 0, None);
-            unread = vec![nodes::generate::likeliest(&logits[0]).unwrap()];
+            unread = vec![Scores::All(&logits[0]).likeliest().unwrap().0];
             made.extend(&unread);
         }
         self.cache.release(sequence);
         made
+    }
+}
+
+/// The logits of all tokens.
+fn all(scores: &Scores<'_>) -> Vec<f32> {
+    match scores {
+        Scores::All(logits) => logits.to_vec(),
+        Scores::Largest(_) => panic!("all logits were wanted"),
     }
 }
 

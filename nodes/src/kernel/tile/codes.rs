@@ -7,7 +7,7 @@ use super::{
 use std::marker::PhantomData;
 
 /// Four inputs of every output: a group.
-const GROUP: usize = 4 * TILE;
+pub(super) const GROUP: usize = 4 * TILE;
 
 /// Codes of 16 outputs by 32 inputs.
 pub(super) trait Codes: 'static {
@@ -43,8 +43,8 @@ impl Codes for Full {
     const OPEN: usize = 0;
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
-        for (i, code) in codes.iter().enumerate() {
-            block[place(lane, i)] = *code;
+        for (group, four) in codes.as_chunks::<4>().0.iter().enumerate() {
+            block[group * GROUP + lane * 4..][..4].copy_from_slice(four);
         }
     }
 
@@ -117,8 +117,9 @@ impl Codes for Four {
     const OPEN: usize = 8; // 8 * 2 * 15 * 127 = 30,480
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
-        for i in 0..16 {
-            block[place(lane, i)] = codes[i] & 15 | codes[i + 16] << 4;
+        let both: [u8; 16] = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
+        for (group, four) in both.as_chunks::<4>().0.iter().enumerate() {
+            block[group * GROUP + lane * 4..][..4].copy_from_slice(four);
         }
     }
 

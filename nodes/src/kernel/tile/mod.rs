@@ -25,8 +25,13 @@
 
 mod codes;
 mod format;
+mod halved;
 mod product;
 mod scales;
+mod shortlist;
+
+pub(crate) use halved::Halved;
+pub use shortlist::Shortlist;
 
 use super::{
     isa::Isa,

@@ -17,7 +17,7 @@ use crate::compute;
 use std::{hint::black_box, marker::PhantomData, ops::Range};
 
 /// Rows of the input that are taken together.
-const ROWS_TOGETHER: usize = 96;
+pub(super) const ROWS_TOGETHER: usize = 96;
 
 /// The product over all tiles, on the current pool; lengths and target are checked.
 pub(super) fn run<C: Codes, G: Scales>(
@@ -96,16 +96,16 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
 
 /// Some rows times one tile.
 #[derive(Clone, Copy)]
-struct Unit<'a> {
-    layout: Layout,
-    tile: &'a [u8],
-    rows: usize,
-    x: &'a [Block],
-    target: Target<'a>,
+pub(super) struct Unit<'a> {
+    pub(super) layout: Layout,
+    pub(super) tile: &'a [u8],
+    pub(super) rows: usize,
+    pub(super) x: &'a [Block],
+    pub(super) target: Target<'a>,
     /// Where the result begins: row and column.
-    place: (usize, usize),
+    pub(super) place: (usize, usize),
     /// Outputs of the tile that there are.
-    columns: usize,
+    pub(super) columns: usize,
 }
 
 /// Multiplies a unit, whose tile has these codes. `fetch` says that nobody has asked for them yet.
@@ -114,7 +114,7 @@ struct Unit<'a> {
 /// The tile is whole, and so are the codes; the target is checked for the rows and columns, and nobody
 /// else has them.
 #[inline(always)]
-unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
+pub(super) unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
     s: S,
     unit: Unit<'_>,
     codes: *const u8,
@@ -151,7 +151,7 @@ unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
 /// # Safety
 /// `codes` and `tile` are whole, and there are so many rows of blocks.
 #[inline(always)]
-unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
+pub(super) unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     s: S,
     layout: Layout,
     (codes, tile): (*const u8, *const u8),

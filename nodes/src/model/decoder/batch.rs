@@ -1,6 +1,9 @@
 //! The rows that go through a decoder together: of several sequences, each at its own place.
 
-use super::kv_cache::{BLOCK, KvLayer, KvPool, KvWriter, Sequence};
+use super::{
+    kv_cache::{BLOCK, KvLayer, KvPool, KvWriter, Sequence},
+    logits::Wanted,
+};
 use crate::{
     adapter::{Adapter, AdapterRows},
     ops::{CausalAttention, KvRow, PagedPlan, attention_causal},
@@ -17,8 +20,8 @@ pub struct SequenceRows<'a> {
     pub tokens: &'a [u32],
     /// The adapter of these rows.
     pub adapter: Option<&'a Arc<Adapter>>,
-    /// Whether the logits after the last of the tokens are wanted, and after each one before a guess.
-    pub logits: bool,
+    /// The logits that are wanted after the last of the tokens, and after each one before a guess.
+    pub logits: Wanted,
     /// How many of the last tokens are guesses. They are read, but the sequence has them only once
     /// [`KvPool::advance`] says so; what is read next takes the place of the others.
     pub guessed: usize,
@@ -31,6 +34,8 @@ pub(super) struct Batch<'a> {
     pub(super) adapters: AdapterRows,
     /// The rows whose logits are wanted.
     pub(super) wanted: Vec<u32>,
+    /// For each of them how far from the largest logit others are wanted; none: all.
+    pub(super) margins: Vec<Option<f32>>,
     sequences: Vec<&'a Sequence>,
     /// The sequence of each row.
     owners: Vec<usize>,
@@ -47,6 +52,7 @@ impl<'a> Batch<'a> {
             positions: Vec::new(),
             adapters: AdapterRows::default(),
             wanted: Vec::new(),
+            margins: Vec::new(),
             sequences: Vec::with_capacity(rows.len()),
             owners: Vec::new(),
             plans: [None, None],
@@ -68,10 +74,16 @@ impl<'a> Batch<'a> {
         if let Some(adapter) = rows.adapter {
             self.adapters.push(start..start + count, adapter);
         }
-        if rows.logits && count > 0 {
+        let margin = match rows.logits {
+            Wanted::Nothing => return,
+            Wanted::Within(margin) => Some(margin),
+            Wanted::All => None,
+        };
+        if count > 0 {
             let (end, guessed) = (start + count, rows.guessed.min(count - 1));
-            self.wanted
-                .extend((end - 1 - guessed..end).map(|row| row as u32));
+            let wanted = (end - 1 - guessed..end).map(|row| row as u32);
+            self.wanted.extend(wanted);
+            self.margins.resize(self.wanted.len(), margin);
         }
     }
 

@@ -4,12 +4,13 @@ use super::{
     batch::Batch,
     config::Config,
     gguf::{Gguf, GgufError, Matrix},
+    logits::Logits,
 };
 use crate::{
     adapter::{self, Base},
     ops::{CausalAttention, Linear, RopeTable, Then, gelu_mul, rms_norm, silu_mul},
 };
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 /// Loads the parts of a layer by name.
 pub(super) struct LayerFile<'a> {
@@ -286,19 +287,17 @@ impl Ends {
         config: &Config,
         device: &Device,
     ) -> std::result::Result<Self, GgufError> {
-        let table = |name| {
-            file.linear(
-                &[Matrix::new(name, config.vocabulary)],
-                config.width,
-                device,
-            )
-        };
-        let head = match file.has("output.weight") {
-            true => Some(table("output.weight")?),
-            false => None,
+        let sizes @ [tokens, width] = [config.vocabulary, config.width];
+        let (embedding, output) = ("token_embd.weight", "output.weight");
+        let (embedding, head) = match file.has(output) {
+            true => (
+                file.linear(&[Matrix::new(embedding, tokens)], width, device)?,
+                Some(file.vocabulary(output, sizes, device)?),
+            ),
+            false => (file.vocabulary(embedding, sizes, device)?, None),
         };
         Ok(Self {
-            embedding: table("token_embd.weight")?,
+            embedding,
             norm: file.vector("output_norm.weight", config.width, device)?,
             norm_eps: config.norm_eps,
             head,
@@ -311,15 +310,12 @@ impl Ends {
     }
 
     /// The logits of the rows that want them, from what the last layer gave.
-    pub(super) fn logits(&self, x: &Tensor, batch: &Batch<'_>) -> Result<Tensor> {
-        if batch.wanted.is_empty() {
-            let vocabulary = self.embedding.out_features();
-            return Tensor::zeros((0, vocabulary), DType::F32, x.device());
-        }
-        let x = rms_norm(&batch.wanted_of(x)?, &self.norm, self.norm_eps)?;
-        self.head
-            .as_ref()
-            .unwrap_or(&self.embedding)
-            .forward(&x, Then::Nothing)
+    pub(super) fn logits(&self, x: &Tensor, batch: &Batch<'_>) -> Result<Logits> {
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let x = match batch.wanted.is_empty() {
+            true => x.narrow(0, 0, 0)?,
+            false => rms_norm(&batch.wanted_of(x)?, &self.norm, self.norm_eps)?,
+        };
+        Logits::compute(head, &x, &batch.margins)
     }
 }

@@ -10,6 +10,7 @@ use super::{
     block::{Activation, Attention, AttentionKind, Ends, FeedForward, LayerFile},
     config::Config,
     gguf::{Gguf, GgufError},
+    logits::Logits,
 };
 use crate::{
     adapter::Base,
@@ -108,7 +109,7 @@ impl Layer {
 }
 
 impl Network for Gemma3 {
-    fn forward(&self, batch: &mut Batch<'_>) -> Result<Tensor> {
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Logits> {
         let norm = |x: &Tensor, weight: &Tensor| rms_norm(x, weight, self.norm_eps);
         let mut x = (self.ends.embed(batch)? * self.embedding_scale)?;
         let global = RopeTable::new(&self.global, &batch.positions, x.device())?;

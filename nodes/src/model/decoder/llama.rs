@@ -9,6 +9,7 @@ use super::{
     block::{Activation, Attention, AttentionKind, Ends, FeedForward, LayerFile},
     config::Config,
     gguf::{Gguf, GgufError},
+    logits::Logits,
 };
 use crate::{
     adapter::Base,
@@ -121,7 +122,7 @@ impl Layer {
 }
 
 impl Network for Llama {
-    fn forward(&self, batch: &mut Batch<'_>) -> Result<Tensor> {
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Logits> {
         let mut x = self.ends.embed(batch)?;
         let rope = RopeTable::new(&self.rope, &batch.positions, x.device())?;
         for layer in &self.layers {

@@ -16,6 +16,7 @@ mod gguf;
 mod kv_cache;
 mod kv_device;
 mod llama;
+mod logits;
 mod qwen;
 mod tokenizer;
 
@@ -24,11 +25,12 @@ pub use chat::{ChatError, ChatTemplate, Message};
 pub use config::Config;
 pub use gguf::{Gguf, GgufError};
 pub use kv_cache::{BLOCK, KvPool, KvShape, Sequence};
+pub use logits::{Logits, Scores, Wanted};
 pub use tokenizer::{EncodeError, Tokenizer};
 
 use crate::adapter::Base;
-use batch::{Batch, with_floats};
-use candle_core::{Device, Result, Tensor};
+use batch::Batch;
+use candle_core::{Device, Result};
 use gemma3::Gemma3;
 use llama::Llama;
 use std::{path::Path, time::Duration};
@@ -83,8 +85,8 @@ impl LanguageModel {
 
 /// What differs from family to family.
 trait Network: std::fmt::Debug + Send + Sync {
-    /// The logits of the rows that want them, `[wanted, vocabulary]`.
-    fn forward(&self, batch: &mut Batch<'_>) -> Result<Tensor>;
+    /// The logits of the rows that want them.
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Logits>;
 
     /// The linear layers that adapters can change.
     fn describe(&self, base: &mut Base);
@@ -187,26 +189,6 @@ impl Decoder {
                 rows.tokens.len().saturating_sub(rows.guessed),
             );
         }
-        Ok(Logits(logits))
-    }
-}
-
-/// Logits of several rows.
-#[derive(Debug)]
-pub struct Logits(Tensor);
-
-impl Logits {
-    /// How many rows there are.
-    pub fn rows(&self) -> usize {
-        self.0.dims()[0]
-    }
-
-    /// Lets `read` see all rows, one after the other.
-    ///
-    /// # Errors
-    /// They cannot be fetched from the device.
-    pub fn read<T>(&self, read: impl FnOnce(std::slice::Chunks<'_, f32>) -> T) -> Result<T> {
-        let width = self.0.dim(1)?.max(1);
-        with_floats(&self.0, |floats| read(floats.chunks(width)))
+        Ok(logits)
     }
 }

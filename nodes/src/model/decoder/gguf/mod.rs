@@ -285,9 +285,33 @@ impl Gguf {
             source,
         })?;
         for part in parts {
-            let (start, size) = self.place(part.name)?;
-            self.file.forget(start, size);
+            self.forget(part.name)?;
         }
+        Ok(linear)
+    }
+
+    /// An output layer over a vocabulary of so many tokens, of which mostly the largest results are wanted.
+    ///
+    /// # Errors
+    /// As [`Gguf::linear`].
+    pub fn vocabulary(
+        &self,
+        name: &str,
+        [tokens, inputs]: [usize; 2],
+        device: &Device,
+    ) -> Result<Linear, GgufError> {
+        self.expect_shape(name, &[tokens, inputs])?;
+        let part = Quantized {
+            bytes: self.bytes(name)?,
+            dtype: self.info(name)?.ggml_dtype,
+            rows: tokens,
+            columns: inputs,
+        };
+        let linear = Linear::vocabulary(&part, device).map_err(|source| GgufError::Candle {
+            what: format!("tensor {name:?}"),
+            source,
+        })?;
+        self.forget(name)?;
         Ok(linear)
     }
 
@@ -336,6 +360,13 @@ impl Gguf {
         let (start, size) = self.place(name)?;
         let bytes = self.file.as_ref().get(start..start + size);
         bytes.ok_or(GgufError::Truncated { what: "a tensor" })
+    }
+
+    /// Lets go of a tensor that is packed.
+    fn forget(&self, name: &str) -> Result<(), GgufError> {
+        let (start, size) = self.place(name)?;
+        self.file.forget(start, size);
+        Ok(())
     }
 
     /// Where a tensor begins in the file, and its size.

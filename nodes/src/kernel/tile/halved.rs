@@ -1,0 +1,351 @@
+//! Q8_0 with its codes in halves: for an output layer, of which mostly the largest results are wanted.
+//!
+//! Every code is a byte; its upper four bits lie in one part of memory, with the scales, its lower four
+//! in another. The upper ones alone say how large a result can be at most, which [`shortlist`] makes
+//! use of; all results take both, which [`unite`] puts together tile by tile.
+//!
+//! ```text
+//! upper, tile t: ├ codes as of `Four`: block 0 │ 1 │ … ┤├ scales: block 0 │ 1 │ … ┤├ radii: block 0 │ 1 │ … ┤
+//! lower, tile t: ├ codes as of `Four`: block 0 │ 1 │ … ┤
+//! ```
+//!
+//! The radius of a block says how far the lower halves of an output's 32 codes are from their middle:
+//! the largest such distance (Euclid's) of the tile's outputs.
+//!
+//! [`shortlist`]: Halved::shortlists
+
+use super::{
+    super::{
+        isa::{Isa, Kernel},
+        memory::{Buffer, Cells, borrow_memory, give_back},
+        quantize::{BLOCK, Block},
+        simd::Simd,
+        target::Target,
+    },
+    Format, Layout, TILE,
+    codes::{Codes, Four, Full, GROUP},
+    format::Read,
+    product::{ROWS_TOGETHER, Unit, multiply},
+    scales::{Plain, Scales},
+};
+use crate::compute;
+use std::ops::Range;
+
+/// The scales of Q8_0.
+pub(super) type Scale = Plain<128>;
+
+/// What the lower half of a code is on average.
+pub(super) const MIDDLE: f32 = 7.5;
+
+/// Radii are enlarged by so much a block, for what sums lose in rounding: over `b` blocks both the bound and the
+/// result take some ten roundings each, of numbers up to `255 * sqrt(32)` times what a radius is
+/// multiplied with.
+const ROUNDING: f32 = 2e-3;
+
+/// A Q8_0 weight `[n, k]` in tiles whose codes are halved.
+pub(crate) struct Halved {
+    pub(super) n: usize,
+    pub(super) k: usize,
+    upper: Buffer,
+    lower: Buffer,
+}
+
+/// Where the parts of the upper half of a tile lie; radii come where other formats have super-scales.
+pub(super) fn layout(k: usize) -> Layout {
+    let blocks = k / BLOCK;
+    let scales = blocks * Four::BYTES;
+    let supers = scales + blocks * Scale::BYTES;
+    Layout {
+        blocks,
+        scales,
+        supers,
+        size: (supers + blocks * size_of::<f32>()).next_multiple_of(64),
+    }
+}
+
+impl Halved {
+    /// Packs the blocks of a file, row by row. None if `k` is not a multiple of 32, the bytes are not
+    /// those of `n` rows, or a scale is negative or no number: what bounds rely on.
+    pub(crate) fn pack(n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
+        let row = (k / BLOCK).checked_mul(Format::Q8_0.bytes())?;
+        if !k.is_multiple_of(BLOCK) || n.checked_mul(row)? != bytes.len() {
+            return None;
+        }
+        let (tiles, layout) = (n.div_ceil(TILE), layout(k));
+        let size = layout.blocks * Four::BYTES;
+        let mut weight = Self {
+            n,
+            k,
+            upper: Buffer::for_weight::<u8>(tiles * layout.size),
+            lower: Buffer::for_weight::<u8>(tiles * size),
+        };
+        let uppers = Cells::of(weight.upper.as_mut_slice::<u8>());
+        let lowers = Cells::of(weight.lower.as_mut_slice::<u8>());
+        let packed = compute::map(tiles, |t| {
+            // SAFETY: each tile is packed once.
+            let (upper, lower) = unsafe {
+                (
+                    uppers.slice(t * layout.size, layout.size),
+                    lowers.slice(t * size, size),
+                )
+            };
+            let outputs = TILE.min(n - t * TILE);
+            pack_tile(
+                layout,
+                &bytes[t * TILE * row..][..outputs * row],
+                upper,
+                lower,
+            )
+        });
+        packed.iter().all(|fits| *fits).then_some(weight)
+    }
+
+    pub(crate) fn n(&self) -> usize {
+        self.n
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.upper.bytes() + self.lower.bytes()
+    }
+
+    /// Writes the values of one output, in order.
+    pub(crate) fn row(&self, output: usize, values: &mut [f32]) {
+        assert!(output < self.n && values.len() == self.k, "no such row");
+        let layout = layout(self.k);
+        let (t, lane) = (output / TILE, output % TILE);
+        let (upper, lower) = self.tile(layout, t);
+        for (b, values) in values.chunks_exact_mut(BLOCK).enumerate() {
+            let scale =
+                Scale::read(&upper[layout.scales + b * Scale::BYTES..], &[], lane).factor(0);
+            let at = b * Four::BYTES;
+            for (i, value) in values.iter_mut().enumerate() {
+                let (upper, lower) = (&upper[at..], &lower[at..]);
+                let code = Four::get(upper, lane, i) << 4 | Four::get(lower, lane, i);
+                *value = scale * (f32::from(code) - Scale::OFFSET as f32);
+            }
+        }
+    }
+
+    /// Both halves of a tile.
+    fn tile(&self, layout: Layout, t: usize) -> (&[u8], &[u8]) {
+        let size = layout.blocks * Four::BYTES;
+        (
+            &self.upper.as_slice::<u8>()[t * layout.size..][..layout.size],
+            &self.lower.as_slice::<u8>()[t * size..][..size],
+        )
+    }
+
+    /// Where they are; there is no tile behind the last one.
+    pub(super) fn halves(&self, layout: Layout, t: usize) -> Halves {
+        let size = layout.blocks * Four::BYTES;
+        Halves {
+            upper: self
+                .upper
+                .as_slice::<u8>()
+                .as_ptr()
+                .wrapping_add(t * layout.size),
+            lower: self.lower.as_slice::<u8>().as_ptr().wrapping_add(t * size),
+        }
+    }
+
+    /// `x · wᵀ` for `m` quantised rows, on the current pool.
+    pub(crate) fn product(&self, isa: Isa, m: usize, x: &[Block], target: Target<'_>) {
+        assert_eq!(x.len(), m * self.k / BLOCK, "the input of a product");
+        target.check(m, self.n);
+        let units = m.div_ceil(ROWS_TOGETHER) * self.n.div_ceil(TILE);
+        compute::parallel(units, |units| {
+            isa.run(Product {
+                weight: self,
+                m,
+                x,
+                target,
+                units,
+            });
+        });
+    }
+}
+
+/// Packs some rows as a tile. False if a scale is not as it must be.
+fn pack_tile(layout: Layout, bytes: &[u8], upper: &mut [u8], lower: &mut [u8]) -> bool {
+    let mut farthest = vec![0; layout.blocks];
+    let row_bytes = layout.blocks * Format::Q8_0.bytes();
+    for (lane, row) in bytes.chunks_exact(row_bytes.max(1)).enumerate() {
+        for (b, farthest) in farthest.iter_mut().enumerate() {
+            let Read { codes, scales } = Format::Q8_0.read(row, b);
+            // NaN is neither.
+            if !(scales.d.to_f32() >= 0.0 && scales.d.is_finite()) {
+                return false;
+            }
+            let at = b * Four::BYTES;
+            let first = codes.map(|code| code >> 4);
+            Four::put(&mut upper[at..][..Four::BYTES], lane, &first);
+            Four::put(&mut lower[at..][..Four::BYTES], lane, &codes);
+            let at = layout.scales + b * Scale::BYTES;
+            Scale::put(&mut upper[at..][..Scale::BYTES], &mut [], lane, &scales);
+            *farthest = distance(&codes).max(*farthest);
+        }
+    }
+    let radii = upper[layout.supers..].chunks_exact_mut(size_of::<f32>());
+    for (farthest, to) in farthest.into_iter().zip(radii) {
+        let radius = (farthest as f32).sqrt() / 2.0 + ROUNDING * layout.blocks as f32;
+        to.copy_from_slice(&radius.to_ne_bytes());
+    }
+    true
+}
+
+/// How far the lower halves of codes are from their middle: four times the square of it.
+fn distance(codes: &[u8; BLOCK]) -> i32 {
+    let twice = codes.map(|code| 2 * i16::from(code & 15) - (2.0 * MIDDLE) as i16);
+    twice.iter().map(|d| i32::from(*d) * i32::from(*d)).sum()
+}
+
+struct Product<'a> {
+    weight: &'a Halved,
+    m: usize,
+    x: &'a [Block],
+    target: Target<'a>,
+    units: Range<usize>,
+}
+
+impl Kernel for Product<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = self.weight.n;
+        let layout = layout(self.weight.k);
+        let tiles = n.div_ceil(TILE);
+        let mut memory = borrow_memory::<u8>(layout.blocks * Full::BYTES);
+        for unit in self.units {
+            let (part, t) = (unit / tiles, unit % tiles);
+            let first = part * ROWS_TOGETHER;
+            let rows = ROWS_TOGETHER.min(self.m - first);
+            let unit = Unit {
+                layout,
+                tile: self.weight.tile(layout, t).0,
+                rows,
+                x: &self.x[first * layout.blocks..][..rows * layout.blocks],
+                target: self.target,
+                place: (first, t * TILE),
+                columns: TILE.min(n - t * TILE),
+            };
+            let codes = memory.as_mut_slice::<u8>().as_mut_ptr();
+            // SAFETY: both halves are whole, and there is room for their codes; the target is checked, and
+            // no other unit has these rows and columns.
+            unsafe {
+                let [tile, next] = [t, t + 1].map(|t| self.weight.halves(layout, t));
+                unite(s, layout, tile, next, codes);
+                multiply::<S, Full, Scale>(s, unit, codes, false);
+            }
+        }
+        give_back(memory);
+    }
+}
+
+/// Where the halves of a tile begin.
+#[derive(Clone, Copy)]
+pub(super) struct Halves {
+    pub(super) upper: *const u8,
+    pub(super) lower: *const u8,
+}
+
+/// Puts the codes of a tile together, a byte each as [`Full`] has them, and asks for the next tile.
+///
+/// # Safety
+/// Both halves of the tile are there, and room for as many times [`Full::BYTES`] as there are blocks.
+#[inline(always)]
+pub(super) unsafe fn unite<S: Simd>(s: S, layout: Layout, tile: Halves, next: Halves, to: *mut u8) {
+    for b in 0..layout.blocks {
+        // SAFETY: as the caller says; what is asked for may be anywhere.
+        unsafe {
+            let at = b * Four::BYTES;
+            s.prefetch(next.upper.wrapping_add(layout.scales + b * Scale::BYTES));
+            for line in (at..at + Four::BYTES).step_by(64) {
+                s.prefetch(next.upper.wrapping_add(line));
+                s.prefetch(next.lower.wrapping_add(line));
+            }
+            let (upper, lower) = (tile.upper.add(at), tile.lower.add(at));
+            let to = to.add(b * Full::BYTES);
+            for at in (0..Four::BYTES).step_by(4 * S::LANES) {
+                let (upper, lower) = (s.load_i(upper.add(at)), s.load_i(lower.add(at)));
+                let first = s.put_upper(s.low_nibbles(lower), upper, 0, 0xf0);
+                let second = s.put_upper(s.high_nibbles(lower), upper, 4, 0xf0);
+                s.store_i(to.add(at), first);
+                s.store_i(to.add(4 * GROUP + at), second);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            super::{
+                memory::written,
+                quantize::Blocks,
+                target::After,
+                testing::{random_q8_0, shapes},
+            },
+            Tiles,
+        },
+        *,
+    };
+    use crate::kernel::testing::Random;
+
+    /// The product by any weight.
+    fn by(
+        isa: Isa,
+        (m, n, k): (usize, usize, usize),
+        x: &[f32],
+        multiply: impl FnOnce(&[Block], Target<'_>),
+    ) -> Vec<f32> {
+        let mut memory = Blocks::default();
+        let blocks = memory.quantize(isa, x, k);
+        // SAFETY: products write all rows and columns.
+        unsafe {
+            written(m * n, |out| {
+                let target = Target {
+                    out,
+                    stride: n,
+                    first: 0,
+                    bias: &[],
+                    after: After::Nothing,
+                };
+                multiply(blocks, target);
+            })
+        }
+    }
+
+    #[test]
+    fn halves_are_read_and_multiplied_as_whole_codes_are() {
+        for (m, n, k) in shapes(BLOCK) {
+            let mut random = Random((m * n * k) as u64);
+            let (bytes, x) = (random_q8_0(n * k, &mut random), random.floats(m * k));
+            let halved = Halved::pack(n, k, &bytes).unwrap();
+            let tiles = Tiles::pack(Format::Q8_0, n, k, &bytes).unwrap();
+            let (mut got, mut want) = (vec![0.0; k], vec![0.0; k]);
+            for output in 0..n {
+                halved.row(output, &mut got);
+                tiles.row(output, &mut want);
+                assert_eq!(got, want);
+            }
+            for isa in Isa::available() {
+                let got = by(isa, (m, n, k), &x, |x, to| halved.product(isa, m, x, to));
+                let want = by(isa, (m, n, k), &x, |x, to| tiles.product(isa, m, x, to));
+                assert!(got == want, "{isa:?} {m}x{n}x{k}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_bounds_rely_on_is_checked() {
+        let bytes = random_q8_0(3 * 64, &mut Random(1));
+        assert!(Halved::pack(3, 64, &bytes).is_some());
+        assert!(Halved::pack(3, 32, &bytes).is_none());
+        assert!(Halved::pack(usize::MAX, 64, &bytes).is_none());
+        for scale in [-1.0, f32::NAN, f32::INFINITY] {
+            let mut bytes = bytes.clone();
+            bytes[5 * 34..][..2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+            assert!(Halved::pack(3, 64, &bytes).is_none(), "{scale}");
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The largest results of an output layer, found without computing all.
+//!
+//! With `h` and `l` the halves of a code, and everything else that a block has as it is, a result is
+//!
+//! ```text
+//! Σ s d (16 h + l - 128) q  =  Σ s d (16 h + 7.5 - 128) q  +  Σ s d (l - 7.5) q
+//! ```
+//!
+//! The first sum takes only the upper halves. In the second, a block's part is at most the
+//! distance of its `l` from 7.5 times the length of `d q` (Cauchy and Schwarz). Their sum is a bound that no
+//! result exceeds, and [`bounds`] computes it of whole tiles. The tile with the largest bound is multiplied
+//! exactly; then all tiles are whose bound reaches that result, or lies within the wanted margin of it. What
+//! is found is what the whole product would have had, to the bit.
+//!
+//! Of Gemma's 262,144 tokens some 7 % are multiplied so, mostly far fewer. Where it is half of them, the whole
+//! product is no slower, and is left to the caller.
+
+use super::{
+    super::{
+        by_rows,
+        isa::{Isa, Kernel},
+        memory::{Cells, borrow_memory, give_back, written},
+        quantize::{BLOCK, Block},
+        simd::Simd,
+    },
+    Layout, TILE,
+    codes::{Codes, Four, Full},
+    halved::{Halved, MIDDLE, Scale, layout, unite},
+    product::micro,
+    scales::{At, Scales},
+};
+use crate::compute;
+use std::{hint::black_box, ops::Range};
+
+/// The outputs of a row that were looked for, in order, with their results.
+pub type Shortlist = Vec<(u32, f32)>;
+
+/// Blocks of inputs that are longer could make a bound infinite.
+const LONGEST: f32 = 1e15;
+
+/// A tile and the row that it is multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pair {
+    tile: usize,
+    row: usize,
+}
+
+impl Halved {
+    /// For each row its largest result, and all within its margin of that, on the current pool. None for a row
+    /// whose whole product would be no slower, or that has inputs which are not numbers.
+    pub(crate) fn shortlists(
+        &self,
+        isa: Isa,
+        x: &[Block],
+        margins: &[f32],
+    ) -> Vec<Option<Shortlist>> {
+        let (m, blocks, tiles) = (margins.len(), layout(self.k).blocks, self.n.div_ceil(TILE));
+        assert_eq!(x.len(), m * blocks, "rows and margins");
+        if self.n == 0 {
+            return vec![None; m];
+        }
+        let bounds = self.bounds(isa, m, x);
+        let bounds = |row: usize| &bounds[row * tiles..][..tiles];
+        let first = compute::map(m, |row| Pair {
+            tile: place_of_largest(bounds(row)),
+            row,
+        });
+        let known = self.exact(isa, x, &first);
+        let mut least = vec![f32::NAN; m];
+        for (Pair { tile, row }, values) in first.into_iter().zip(known.chunks(TILE)) {
+            let inputs = &x[row * blocks..][..blocks];
+            if inputs.iter().all(|block| length(block) < LONGEST) {
+                let values = &values[..TILE.min(self.n - tile * TILE)];
+                least[row] =
+                    values.iter().copied().fold(f32::NEG_INFINITY, f32::max) - margins[row];
+            }
+        }
+        let within = compute::map(m, |row| within_reach(bounds(row), least[row]));
+        let found = |list: &Option<_>| list.as_ref().map(|_: &Vec<usize>| Shortlist::new());
+        let mut lists: Vec<Option<Shortlist>> = within.iter().map(found).collect();
+        let rows = within.into_iter().enumerate();
+        let mut pairs: Vec<Pair> = rows
+            .flat_map(|(row, tiles)| {
+                tiles
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(move |tile| Pair { tile, row })
+            })
+            .collect();
+        // One tile after the other, whose codes are put together once.
+        pairs.sort_unstable();
+        let values = self.exact(isa, x, &pairs);
+        for (Pair { tile, row }, values) in pairs.into_iter().zip(values.chunks(TILE)) {
+            let outputs = (tile * TILE..self.n).zip(values);
+            let near = outputs.filter(|(_, value)| **value >= least[row]);
+            let near = near.map(|(output, value)| (output as u32, *value));
+            lists[row].get_or_insert_default().extend(near);
+        }
+        lists
+    }
+
+    /// The most that an output of each tile can be, `[m, tiles]`.
+    fn bounds(&self, isa: Isa, m: usize, x: &[Block]) -> Vec<f32> {
+        let (tiles, blocks) = (self.n.div_ceil(TILE), layout(self.k).blocks);
+        let places = (0..blocks).flat_map(|b| (0..m).map(move |row| row * blocks + b));
+        let x: Vec<Inputs> = places.map(|place| Inputs::new(&x[place])).collect();
+        // SAFETY: each unit writes the bounds of its tiles, for all rows.
+        unsafe {
+            written(m * tiles, |out| {
+                compute::parallel(tiles, |units| {
+                    isa.run(Bounds {
+                        weight: self,
+                        m,
+                        x: &x,
+                        out,
+                        units,
+                    });
+                });
+            })
+        }
+    }
+
+    /// The results of tiles, 16 each; those of outputs that there are not are 0.
+    fn exact(&self, isa: Isa, x: &[Block], pairs: &[Pair]) -> Vec<f32> {
+        // SAFETY: each unit writes the results of its pairs.
+        unsafe {
+            written(pairs.len() * TILE, |out| {
+                compute::parallel(pairs.len(), |units| {
+                    isa.run(Exact {
+                        weight: self,
+                        x,
+                        pairs: &pairs[units.clone()],
+                        out,
+                        first: units.start,
+                    });
+                });
+            })
+        }
+    }
+}
+
+/// The length of what a block stands for.
+fn length(block: &Block) -> f32 {
+    let squares: i32 = block.q.iter().map(|q| i32::from(*q) * i32::from(*q)).sum();
+    block.d * (squares as f32).sqrt()
+}
+
+/// Where the largest number is.
+fn place_of_largest(values: &[f32]) -> usize {
+    let mut best = (f32::NEG_INFINITY, 0);
+    for (place, value) in values.iter().enumerate() {
+        if *value > best.0 {
+            best = (*value, place);
+        }
+    }
+    best.1
+}
+
+/// The tiles whose bound reaches a number; none if they are so many that the whole product would be as fast,
+/// or it is none.
+fn within_reach(bounds: &[f32], least: f32) -> Option<Vec<usize>> {
+    if !least.is_finite() {
+        return None;
+    }
+    let most = bounds.len() / 2;
+    let reached = bounds
+        .iter()
+        .enumerate()
+        .filter(|(_, bound)| **bound >= least);
+    let tiles: Vec<usize> = reached.map(|(tile, _)| tile).take(most + 1).collect();
+    (tiles.len() <= most.max(1)).then_some(tiles)
+}
+
+/// 32 inputs of a row as bounds need them; one cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Inputs {
+    q: [i8; BLOCK],
+    /// What the product with upper halves is multiplied by, before the scale.
+    factor: f32,
+    /// What all codes have in common: the middle of the lower halves, and their offset.
+    common: f32,
+    /// [`length`].
+    length: f32,
+}
+
+impl Inputs {
+    fn new(block: &Block) -> Self {
+        Self {
+            q: block.q,
+            factor: 16.0 * block.d,
+            common: (MIDDLE - Scale::OFFSET as f32) * block.d_sum,
+            length: length(block),
+        }
+    }
+}
+
+struct Bounds<'a> {
+    weight: &'a Halved,
+    m: usize,
+    /// `[blocks, m]`: those of all rows beside each other.
+    x: &'a [Inputs],
+    /// `[m, tiles]`
+    out: Cells<'a, f32>,
+    units: Range<usize>,
+}
+
+impl Kernel for Bounds<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let layout = layout(self.weight.k);
+        let tiles = self.weight.n.div_ceil(TILE);
+        for t in self.units {
+            let tile = self.weight.halves(layout, t).upper;
+            let mut row = 0;
+            while row < self.m {
+                let x = self.x[row..].as_ptr();
+                // SAFETY: the tile is whole, as many rows are left, and no other unit has this tile.
+                row += by_rows!(S::TILE_ROWS, [8, 4, 2], self.m - row, ROWS => unsafe {
+                    let fetch = row == 0;
+                    let largest = match TILE / S::LANES {
+                        1 => bound::<S, ROWS, 1>(s, layout, tile, (x, self.m), fetch),
+                        _ => bound::<S, ROWS, 2>(s, layout, tile, (x, self.m), fetch),
+                    };
+                    for r in 0..ROWS {
+                        self.out.at((row + r) * tiles + t, 1).write(largest[r]);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// The largest bounds of a tile for so many rows, whose inputs are `m` apart from one block to the next;
+/// `VECTORS` vectors of outputs at a time. `fetch` says that it is the first time that the tile is read.
+///
+/// # Safety
+/// The tile is whole, and there are so many rows of inputs.
+#[inline(always)]
+unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    layout: Layout,
+    tile: *const u8,
+    (x, m): (*const Inputs, usize),
+    fetch: bool,
+) -> [f32; ROWS] {
+    // As in a whole product, each block asks for its share of the next tile.
+    let share = layout.size / (layout.blocks * TILE / (VECTORS * S::LANES)).max(1);
+    let none = s.splat_i(0);
+    let mut largest = [f32::NEG_INFINITY; ROWS];
+    for lane in (0..TILE).step_by(VECTORS * S::LANES) {
+        let mut acc = [[s.zero(); VECTORS]; ROWS];
+        // SAFETY: inside of the tile and of the rows; what is asked for may be anywhere.
+        unsafe {
+            for b in 0..layout.blocks {
+                if fetch {
+                    let next = tile.wrapping_add(layout.size);
+                    let passed = (lane / (VECTORS * S::LANES) * layout.blocks + b) * share;
+                    for line in (0..share).step_by(64) {
+                        s.prefetch(next.wrapping_add(passed + line));
+                    }
+                }
+                let codes = tile.add(b * Four::BYTES);
+                let x = x.add(b * m);
+                let mut open = [[s.open(none); VECTORS]; ROWS];
+                // Without knowing how many groups there are, the compiler keeps the sums in registers and not
+                // the codes of all groups.
+                for g in 0..black_box(4) {
+                    let mut groups = [(none, none); VECTORS];
+                    for v in 0..VECTORS {
+                        groups[v] = Four::groups(s, codes, g, lane + v * S::LANES);
+                    }
+                    for r in 0..ROWS {
+                        let q = (&raw const (*x.add(r)).q).cast::<u8>();
+                        let low = s.splat_4(q.add(4 * g));
+                        for v in 0..VECTORS {
+                            open[r][v] = s.dot_open(open[r][v], groups[v].0, low);
+                        }
+                        let high = s.splat_4(q.add(16 + 4 * g));
+                        for v in 0..VECTORS {
+                            open[r][v] = s.dot_open(open[r][v], groups[v].1, high);
+                        }
+                    }
+                }
+                let at = At {
+                    block: tile.add(layout.scales + b * Scale::BYTES),
+                    supers: tile,
+                };
+                let mut scales = [s.zero(); VECTORS];
+                for v in 0..VECTORS {
+                    scales[v] = Scale::factor(s, at, 0, lane + v * S::LANES);
+                }
+                let radius = tile.add(layout.supers).cast::<f32>().add(b).read();
+                for r in 0..ROWS {
+                    let x = &*x.add(r);
+                    let factor = s.splat(x.factor);
+                    let rest = s.splat(radius * x.length + x.common);
+                    for v in 0..VECTORS {
+                        let sum = s.to_float(s.close(open[r][v], none));
+                        acc[r][v] = s.fma(scales[v], s.fma(sum, factor, rest), acc[r][v]);
+                    }
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for v in 0..VECTORS {
+                largest[r] = largest[r].max(s.largest(acc[r][v]));
+            }
+        }
+    }
+    largest
+}
+
+struct Exact<'a> {
+    weight: &'a Halved,
+    x: &'a [Block],
+    pairs: &'a [Pair],
+    /// 16 for each pair of all.
+    out: Cells<'a, f32>,
+    /// Which of all the first of these pairs is.
+    first: usize,
+}
+
+impl Kernel for Exact<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let layout = layout(self.weight.k);
+        let mut memory = borrow_memory::<u8>(layout.blocks * Full::BYTES);
+        let codes = memory.as_mut_slice::<u8>().as_mut_ptr();
+        let mut there = None;
+        for (i, Pair { tile: t, row }) in self.pairs.iter().enumerate() {
+            let tile = self.weight.halves(layout, *t);
+            let next = self.pairs.get(i + 1).map_or(*t, |next| next.tile);
+            let x = self.x[row * layout.blocks..][..layout.blocks].as_ptr();
+            // SAFETY: both halves are whole, there is room for their codes, and the row has as many blocks;
+            // no other unit has this pair.
+            unsafe {
+                if there != Some(*t) {
+                    unite(s, layout, tile, self.weight.halves(layout, next), codes);
+                    there = Some(*t);
+                }
+                for lane in (0..TILE).step_by(S::LANES) {
+                    let places = (codes.cast_const(), tile.upper);
+                    let [values] = micro::<S, Full, Scale, 1>(s, layout, places, x, lane, false);
+                    s.store(
+                        self.out.at((self.first + i) * TILE + lane, S::LANES),
+                        values,
+                    );
+                }
+            }
+        }
+        give_back(memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::{
+            quantize::Blocks,
+            target::{After, Target},
+            testing::{Random, random_q8_0},
+        },
+        *,
+    };
+
+    /// All results of a row.
+    fn all(isa: Isa, weight: &Halved, x: &[Block]) -> Vec<f32> {
+        // SAFETY: the product writes the whole row.
+        unsafe {
+            written(weight.n, |out| {
+                let target = Target {
+                    out,
+                    stride: weight.n,
+                    first: 0,
+                    bias: &[],
+                    after: After::Nothing,
+                };
+                weight.product(isa, 1, x, target);
+            })
+        }
+    }
+
+    /// Rows that are near an output each, so that its result stands out.
+    fn rows_near_outputs(weight: &Halved, m: usize, random: &mut Random) -> Vec<f32> {
+        let mut x = vec![0.0; m * weight.k];
+        for row in x.chunks_mut(weight.k) {
+            weight.row(random.below(weight.n), row);
+            row.iter_mut().for_each(|x| *x += 0.3 * random.float());
+        }
+        x
+    }
+
+    #[test]
+    fn lists_have_what_the_whole_product_has() {
+        let (mut short, mut found) = (0, 0);
+        for (n, k) in [(1, 32), (7, 64), (640, 64), (1000, 256), (3000, 640)] {
+            let mut random = Random(n as u64);
+            let weight = Halved::pack(n, k, &random_q8_0(n * k, &mut random)).unwrap();
+            for m in [1, 2, 3, 5, 9] {
+                let x = rows_near_outputs(&weight, m, &mut random);
+                let margins: Vec<f32> = (0..m).map(|row| [0.0, 1.0, 30.0][row % 3]).collect();
+                for isa in Isa::available() {
+                    let mut memory = Blocks::default();
+                    let blocks = memory.quantize(isa, &x, k);
+                    let lists = weight.shortlists(isa, blocks, &margins);
+                    assert_eq!(lists.len(), m);
+                    for (row, list) in lists.into_iter().enumerate() {
+                        let all = all(isa, &weight, &blocks[row * k / BLOCK..][..k / BLOCK]);
+                        let best = all.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                        let near = |value: &f32| *value >= best - margins[row];
+                        let want: Shortlist = (0..).zip(all).filter(|(_, v)| near(v)).collect();
+                        let Some(list) = list else { continue };
+                        // Others beside them are within the margin of what was the best at first.
+                        let got: Shortlist = list.into_iter().filter(|(_, v)| near(v)).collect();
+                        assert_eq!(got, want, "{isa:?} {n}x{k}, row {row} of {m}");
+                        short += 1;
+                        found += want.len();
+                    }
+                }
+            }
+        }
+        println!("{short} lists of {found} results");
+        assert!(short > 100 && found > short);
+    }
+
+    /// Codes whose lower halves are as far from their middle as can be, and rows that go with them.
+    #[test]
+    fn no_result_exceeds_its_bound() {
+        let (n, k) = (33, 96);
+        for isa in Isa::available() {
+            for codes in [0x00, 0x0f, 0x80, 0x8f, 0x7f, 0xff] {
+                let mut random = Random(u64::from(codes));
+                let mut bytes = random_q8_0(n * k, &mut random);
+                for block in bytes.chunks_exact_mut(34).step_by(2) {
+                    block[2..].fill(codes);
+                }
+                let weight = Halved::pack(n, k, &bytes).unwrap();
+                for x in [vec![1.0; k], vec![-1.0; k], random.floats(k), vec![0.0; k]] {
+                    let mut memory = Blocks::default();
+                    let x = memory.quantize(isa, &x, k);
+                    let bounds = weight.bounds(isa, 1, x);
+                    for (output, value) in all(isa, &weight, x).into_iter().enumerate() {
+                        let bound = bounds[output / TILE];
+                        assert!(
+                            value <= bound,
+                            "{isa:?} {codes:x} {output}: {value} {bound}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_are_too_long_have_no_list() {
+        let (n, k) = (200, 64);
+        let weight = Halved::pack(n, k, &random_q8_0(n * k, &mut Random(2))).unwrap();
+        for isa in Isa::available() {
+            for odd in [f32::INFINITY, -1e20] {
+                let mut x = vec![1.0; 2 * k];
+                x[k + 40] = odd;
+                let mut memory = Blocks::default();
+                let lists = weight.shortlists(isa, memory.quantize(isa, &x, k), &[0.0; 2]);
+                assert!(lists[1].is_none(), "{isa:?} {odd}");
+            }
+        }
+        assert_eq!(weight.shortlists(Isa::best(), &[], &[]), []);
+    }
+}
