@@ -331,6 +331,85 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wanted_is_all_that_is_chosen_from() {
+        let logits: Vec<f32> = (0..1000).map(|i| 8.0 * (i as f32 * 0.37).sin()).collect();
+        let greedy = Sampling::default();
+        let hot = Sampling {
+            temperature: 0.8,
+            seed: 3,
+            ..Sampling::default()
+        };
+        let filtered = Sampling {
+            min_p: Some(0.1),
+            top_k: Some(40),
+            top_p: Some(0.9),
+            ..hot.clone()
+        };
+        let cases = [
+            ("greedy", greedy.clone(), true),
+            (
+                "min-p",
+                Sampling {
+                    min_p: Some(0.1),
+                    ..hot.clone()
+                },
+                true,
+            ),
+            ("min-p, top-k and top-p", filtered.clone(), true),
+            ("all", hot.clone(), false),
+            (
+                "top-k",
+                Sampling {
+                    top_k: Some(5),
+                    ..hot
+                },
+                false,
+            ),
+            (
+                "the mass of all",
+                Sampling {
+                    top_k: None,
+                    ..filtered
+                },
+                false,
+            ),
+            (
+                "penalties",
+                Sampling {
+                    repetition_penalty: 1.1,
+                    ..greedy
+                },
+                false,
+            ),
+        ];
+        for (name, sampling, is_near) in cases {
+            let (mut of_all, mut of_near) = (
+                Sampler::new(sampling.clone(), &[]),
+                Sampler::new(sampling, &[]),
+            );
+            let Wanted::Within(margin) = of_all.wants() else {
+                assert!(!is_near, "{name}");
+                continue;
+            };
+            assert!(is_near, "{name}");
+            let all = Scores::All(&logits);
+            let (_, best) = all.likeliest().unwrap();
+            let near: Vec<_> = all
+                .iter()
+                .filter(|(_, logit)| *logit >= best - margin)
+                .collect();
+            assert!(near.len() < logits.len() / 2);
+            for _ in 0..50 {
+                assert_eq!(
+                    of_near.next(Scores::Largest(&near)),
+                    of_all.next(all),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn draws_follow_the_probabilities() {
         let logits = [0.7f32, 0.2, 0.1].map(|p| 2.0 * f32::ln(p));
         let sampling = Sampling {

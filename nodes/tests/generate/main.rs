@@ -12,6 +12,7 @@ mod paths;
 mod prefix;
 #[path = "../real_models/mod.rs"]
 mod real_models;
+mod shortlists;
 
 use nodes::{
     Arguments, Context, Finish, Generate, Input, Node, NodeError, Value,
