@@ -1,12 +1,16 @@
 //! Low-rank adapters, another for each row: `y += (x · aᵀ) · b`.
 
 use super::{
+    by_rows,
     isa::{Isa, Kernel},
     memory::Cells,
     quantize::in_parts,
     simd::Simd,
 };
 use std::ops::Range;
+
+/// Lines of the factors that are taken together: sums of one alone would wait for each other.
+const MOST_RANKS: usize = 4;
 
 /// An adapter's factors: `a` is `[r, k]`, `b` is `[r, n]`.
 #[derive(Clone, Copy)]
@@ -80,26 +84,39 @@ impl Kernel for Add<'_> {
             // SAFETY: each row is in one part.
             let y = unsafe { self.y.slice(row * self.width, self.width) };
             let n = adapter.b.len().checked_div(adapter.rank).unwrap_or(0);
-            for j in 0..adapter.rank {
-                let a = &adapter.a[j * self.k..][..self.k];
-                let b = &adapter.b[j * n..][..n];
-                add_row(s, x, a, b, &mut y[self.first..self.first + n]);
+            let y = &mut y[self.first..self.first + n];
+            let mut j = 0;
+            while j < adapter.rank {
+                j += by_rows!(MOST_RANKS, [4, 2], adapter.rank - j, RANKS => {
+                    let (a, b) = (&adapter.a[j * self.k..], &adapter.b[j * n..]);
+                    add_row::<S, RANKS>(s, x, a, b, y);
+                });
             }
         }
     }
 }
 
-/// `y += (x · a) * b`.
+/// `y += (x · a) * b` for the first so many lines of `a` and `b`, which are as long as `x` and `y`.
 #[inline(always)]
-fn add_row<S: Simd>(s: S, x: &[f32], a: &[f32], b: &[f32], y: &mut [f32]) {
-    let mut sum = s.zero();
-    for i in (0..x.len()).step_by(S::LANES) {
-        sum = s.fma(s.get(x, i, 0.0), s.get(a, i, 0.0), sum);
+fn add_row<S: Simd, const RANKS: usize>(s: S, x: &[f32], a: &[f32], b: &[f32], y: &mut [f32]) {
+    let (k, n) = (x.len(), y.len());
+    let (a, b) = (&a[..RANKS * k], &b[..RANKS * n]);
+    let (mut sums, mut factors) = ([s.zero(); RANKS], [s.zero(); RANKS]);
+    for i in (0..k).step_by(S::LANES) {
+        let x = s.get(x, i, 0.0);
+        for j in 0..RANKS {
+            sums[j] = s.fma(x, s.get(&a[j * k..][..k], i, 0.0), sums[j]);
+        }
     }
-    let sum = s.splat(s.sum(sum));
-    for i in (0..y.len()).step_by(S::LANES) {
-        let changed = s.fma(sum, s.get(b, i, 0.0), s.get(y, i, 0.0));
-        s.set(y, i, changed);
+    for j in 0..RANKS {
+        factors[j] = s.splat(s.sum(sums[j]));
+    }
+    for i in (0..n).step_by(S::LANES) {
+        let mut value = s.get(y, i, 0.0);
+        for j in 0..RANKS {
+            value = s.fma(factors[j], s.get(&b[j * n..][..n], i, 0.0), value);
+        }
+        s.set(y, i, value);
     }
 }
 

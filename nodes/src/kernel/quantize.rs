@@ -25,7 +25,7 @@ const LEAST: f32 = 1e-30;
 /// Values that are looked through together for the largest.
 const PART: usize = 64;
 /// Fewer values than this are not worth waking another thread.
-const GRAIN: usize = 16 * 1024;
+const GRAIN: usize = 4 * 1024;
 
 /// 32 values of a row; one cache line.
 #[derive(Clone, Copy)]
