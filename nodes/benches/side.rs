@@ -56,10 +56,11 @@ enum Order {
     },
     /// Reads a prompt.
     Prefill { tokens: Vec<u32> },
-    /// Steps of several texts together, each of which has read the context.
+    /// The tokens of a text for the language model.
+    TextTokens { text: String },
+    /// Steps of several texts together, each of which has read its context.
     Decode {
-        context: Vec<u32>,
-        streams: usize,
+        contexts: Vec<Vec<u32>>,
         steps: usize,
         #[serde(flatten)]
         kind: StepKind,
@@ -151,12 +152,15 @@ impl Side {
                 read?;
                 Ok(json!({ "seconds": seconds }))
             }
+            Order::TextTokens { text } => {
+                let tokens = self.decoder()?.model.tokenizer.encode(&text)?;
+                Ok(json!({ "tokens": tokens }))
+            }
             Order::Decode {
-                context,
-                streams,
+                contexts,
                 steps,
                 kind,
-            } => self.decoder()?.decode(&context, streams, kind, steps),
+            } => self.decoder()?.decode(&contexts, kind, steps),
             Order::Generate { prompt, tokens } => self.decoder()?.generate(&prompt, tokens),
             Order::Facts => self.facts(),
         }
@@ -246,18 +250,16 @@ impl Decoder {
 
     fn decode(
         &mut self,
-        context: &[u32],
-        streams: usize,
+        contexts: &[Vec<u32>],
         kind: StepKind,
         steps: usize,
     ) -> Outcome<Value> {
-        let admitted = (0..streams).map(|_| self.admit(context.len() + steps + 1));
+        let admitted = (contexts.iter()).map(|context| self.admit(context.len() + steps + 1));
         let mut owned = admitted.collect::<Outcome<Vec<_>>>()?;
         let mut sequences: Vec<_> = owned.iter_mut().collect();
         let mut next = Vec::new();
-        for _ in 0..streams {
+        for (index, context) in contexts.iter().enumerate() {
             // One after the other, as a long step would be no faster.
-            let index = next.len();
             next.extend(self.step(&mut sequences[index..=index], &[context], kind)?);
         }
         let began = Instant::now();

@@ -280,18 +280,37 @@ def decoders(side, table):
         lambda: side.seconds(do="prefill", tokens=prompt),
         lambda: peer.prefill(prompt),
     )
-    context, steps = prompt[:64], 24
-    for streams, adapters in [(1, False), (8, False), (8, True), (16, False)]:
-        name = f"decode, {streams} stream{'s' if streams > 1 else ''}"
+    text = (ROOT / "docs" / "pools.md").read_text(encoding="utf-8")
+    text = side.ask(**{"do": "text-tokens", "text": text})["tokens"]
+    parts = [text[start : start + 64] for start in range(0, 16 * 64, 64)]
+    steps = 24
+    for streams, kind in [
+        (1, ""),
+        (8, ""),
+        (8, ", 8 adapters"),
+        # Where a sampler needs them; otherwise the engine computes the likeliest alone.
+        (8, ", all logits"),
+        # Where the next token is anybody's guess, so that more of them are computed.
+        (8, ", random tokens"),
+        (16, ""),
+    ]:
+        contexts = parts[:streams]
+        if kind == ", random tokens":
+            contexts = [prompt[:64]] * streams
+        order = {
+            "do": "decode",
+            "contexts": contexts,
+            "steps": steps,
+            "adapters": kind == ", 8 adapters",
+            "all_logits": kind == ", all logits",
+        }
         table.line(
-            name + (", 8 adapters" if adapters else ""),
+            f"decode, {streams} stream{'s' if streams > 1 else ''}{kind}",
             "tokens/s",
             streams * steps,
-            lambda: side.seconds(
-                do="decode", context=context, streams=streams, adapters=adapters, steps=steps
-            ),
+            lambda: side.seconds(**order),
             # llama.cpp has an adapter for a context, not for a sequence: it runs without any.
-            lambda: peer.decode(context, streams, steps),
+            lambda: peer.decode(contexts, steps),
         )
     table.fact("load, s", ours=round(loaded["load_seconds"], 2), peer=round(peer.load_seconds, 2))
     table.fact("resident after load, MiB", ours=round(loaded["resident_mib"]))

@@ -62,12 +62,13 @@ class Llama:
         self.read(tokens, 0)
         return time.perf_counter() - began
 
-    def decode(self, context, streams, steps):
+    def decode(self, contexts, steps):
+        """Texts of which each has read a context; all are as long."""
         llama_cpp.llama_memory_clear(self.memory, True)
-        tokens = [self.read(context, sequence) for sequence in range(streams)]
+        tokens = [self.read(context, sequence) for sequence, context in enumerate(contexts)]
         began = time.perf_counter()
         for step in range(steps):
-            position = len(context) + step
+            position = len(contexts[0]) + step
             rows = [(token, position, sequence, True) for sequence, token in enumerate(tokens)]
             tokens = self.step(rows)
         return time.perf_counter() - began

@@ -18,6 +18,8 @@
 //! them. Weights come from main memory as long as rows are few, so that each tile is asked for while
 //! the one before it is multiplied.
 //!
+//! [`mod@halved`] is another order of the same for output layers, and [`mod@shortlist`] what it is good for.
+//!
 //! The inputs of a product are quantised too, 32 values at a time ([`quantize`]),
 //! which is what limits its precision: a result is off by at most `Σ |w| * max|x| / 254`, the maximum
 //! taken over the block of `x`; in practice by some 0.3 % of the result's usual magnitude. The

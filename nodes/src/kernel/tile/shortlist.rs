@@ -12,8 +12,8 @@
 //! exactly; then all tiles are whose bound reaches that result, or lies within the wanted margin of it. What
 //! is found is what the whole product would have had, to the bit.
 //!
-//! Of Gemma's 262,144 tokens some 7 % are multiplied so, mostly far fewer. Where it is half of them, the whole
-//! product is no slower, and is left to the caller.
+//! After texts, 2 % of Gemma's 262,144 tokens are multiplied so as a median, 7 % on average. Where it is half
+//! of them, the whole product is no slower, and is left to the caller.
 
 use super::{
     super::{
@@ -47,7 +47,7 @@ struct Pair {
 
 impl Halved {
     /// For each row its largest result, and all within its margin of that, on the current pool. None for a row
-    /// whose whole product would be no slower, or that has inputs which are not numbers.
+    /// whose whole product would be no slower, or that has infinite inputs.
     pub(crate) fn shortlists(
         &self,
         isa: Isa,
@@ -65,36 +65,32 @@ impl Halved {
             tile: place_of_largest(bounds(row)),
             row,
         });
-        let known = self.exact(isa, x, &first);
         let mut least = vec![f32::NAN; m];
-        for (Pair { tile, row }, values) in first.into_iter().zip(known.chunks(TILE)) {
+        for (Pair { tile, row }, values) in
+            first.iter().zip(self.exact(isa, x, &first).chunks(TILE))
+        {
             let inputs = &x[row * blocks..][..blocks];
             if inputs.iter().all(|block| length(block) < LONGEST) {
                 let values = &values[..TILE.min(self.n - tile * TILE)];
-                least[row] =
-                    values.iter().copied().fold(f32::NEG_INFINITY, f32::max) - margins[row];
+                let best = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                least[*row] = best - margins[*row].max(0.0);
             }
         }
-        let within = compute::map(m, |row| within_reach(bounds(row), least[row]));
-        let found = |list: &Option<_>| list.as_ref().map(|_: &Vec<usize>| Shortlist::new());
-        let mut lists: Vec<Option<Shortlist>> = within.iter().map(found).collect();
-        let rows = within.into_iter().enumerate();
-        let mut pairs: Vec<Pair> = rows
-            .flat_map(|(row, tiles)| {
-                tiles
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(move |tile| Pair { tile, row })
-            })
-            .collect();
+        let (mut lists, mut pairs) = (Vec::with_capacity(m), Vec::new());
+        let reached = compute::map(m, |row| within_reach(bounds(row), least[row]));
+        for (row, tiles) in reached.into_iter().enumerate() {
+            lists.push(tiles.as_ref().map(|_| Shortlist::new()));
+            pairs.extend(tiles.into_iter().flatten().map(|tile| Pair { tile, row }));
+        }
         // One tile after the other, whose codes are put together once.
         pairs.sort_unstable();
-        let values = self.exact(isa, x, &pairs);
-        for (Pair { tile, row }, values) in pairs.into_iter().zip(values.chunks(TILE)) {
+        for (Pair { tile, row }, values) in
+            pairs.iter().zip(self.exact(isa, x, &pairs).chunks(TILE))
+        {
             let outputs = (tile * TILE..self.n).zip(values);
-            let near = outputs.filter(|(_, value)| **value >= least[row]);
+            let near = outputs.filter(|(_, value)| **value >= least[*row]);
             let near = near.map(|(output, value)| (output as u32, *value));
-            lists[row].get_or_insert_default().extend(near);
+            lists[*row].get_or_insert_default().extend(near);
         }
         lists
     }

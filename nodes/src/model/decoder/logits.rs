@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 pub enum Wanted {
     /// None.
     Nothing,
-    /// The largest, and all that are less by at most so much.
+    /// The largest, and all that are less by at most so much, which is not negative.
     Within(f32),
     /// All.
     All,
