@@ -248,12 +248,7 @@ impl Decoder {
         next.ok_or_else(|| "logits are not numbers".into())
     }
 
-    fn decode(
-        &mut self,
-        contexts: &[Vec<u32>],
-        kind: StepKind,
-        steps: usize,
-    ) -> Outcome<Value> {
+    fn decode(&mut self, contexts: &[Vec<u32>], kind: StepKind, steps: usize) -> Outcome<Value> {
         let admitted = (contexts.iter()).map(|context| self.admit(context.len() + steps + 1));
         let mut owned = admitted.collect::<Outcome<Vec<_>>>()?;
         let mut sequences: Vec<_> = owned.iter_mut().collect();

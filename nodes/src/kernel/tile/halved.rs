@@ -9,8 +9,8 @@
 //! lower, tile t: ├ codes as of `Four`: block 0 │ 1 │ … ┤
 //! ```
 //!
-//! The radius of a block says how far the lower halves of an output's 32 codes are from their middle:
-//! the largest such distance (Euclid's) of the tile's outputs.
+//! A block has a radius for each output, a byte: how far the lower halves of its 32 codes are from their
+//! middle (Euclid's distance), rounded up.
 //!
 //! [`shortlist`]: Halved::shortlists
 
@@ -42,6 +42,13 @@ pub(super) const MIDDLE: f32 = 7.5;
 /// multiplied with.
 const ROUNDING: f32 = 2e-3;
 
+/// What a radius counts in. The largest distance is `7.5 * sqrt(32)`, 213 of them, so that more than 4,000
+/// blocks can be rounded for.
+pub(super) const RADIUS: f32 = 0.2;
+
+/// The most inputs whose radii are bytes.
+const MAX_INPUTS: usize = 4096 * BLOCK;
+
 /// A Q8_0 weight `[n, k]` in tiles whose codes are halved.
 pub(crate) struct Halved {
     pub(super) n: usize,
@@ -59,16 +66,17 @@ pub(super) fn layout(k: usize) -> Layout {
         blocks,
         scales,
         supers,
-        size: (supers + blocks * size_of::<f32>()).next_multiple_of(64),
+        size: (supers + blocks * TILE).next_multiple_of(64),
     }
 }
 
 impl Halved {
     /// Packs the blocks of a file, row by row. None if `k` is not a multiple of 32, the bytes are not
-    /// those of `n` rows, or a scale is negative or no number: what bounds rely on.
+    /// those of `n` rows, or a scale is negative or no number: what bounds rely on. None also if there are
+    /// more inputs than any model has.
     pub(crate) fn pack(n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
         let row = (k / BLOCK).checked_mul(Format::Q8_0.bytes())?;
-        if !k.is_multiple_of(BLOCK) || n.checked_mul(row)? != bytes.len() {
+        if !k.is_multiple_of(BLOCK) || k > MAX_INPUTS || n.checked_mul(row)? != bytes.len() {
             return None;
         }
         let (tiles, layout) = (n.div_ceil(TILE), layout(k));
@@ -167,10 +175,9 @@ impl Halved {
 
 /// Packs some rows as a tile. False if a scale is not as it must be.
 fn pack_tile(layout: Layout, bytes: &[u8], upper: &mut [u8], lower: &mut [u8]) -> bool {
-    let mut farthest = vec![0; layout.blocks];
     let row_bytes = layout.blocks * Format::Q8_0.bytes();
     for (lane, row) in bytes.chunks_exact(row_bytes.max(1)).enumerate() {
-        for (b, farthest) in farthest.iter_mut().enumerate() {
+        for b in 0..layout.blocks {
             let Read { codes, scales } = Format::Q8_0.read(row, b);
             // NaN is neither.
             if !(scales.d.to_f32() >= 0.0 && scales.d.is_finite()) {
@@ -182,21 +189,18 @@ fn pack_tile(layout: Layout, bytes: &[u8], upper: &mut [u8], lower: &mut [u8]) -
             Four::put(&mut lower[at..][..Four::BYTES], lane, &codes);
             let at = layout.scales + b * Scale::BYTES;
             Scale::put(&mut upper[at..][..Scale::BYTES], &mut [], lane, &scales);
-            *farthest = distance(&codes).max(*farthest);
+            let radius = distance(&codes) + ROUNDING * layout.blocks as f32;
+            upper[layout.supers + b * TILE + lane] = (radius / RADIUS).ceil() as u8;
         }
-    }
-    let radii = upper[layout.supers..].chunks_exact_mut(size_of::<f32>());
-    for (farthest, to) in farthest.into_iter().zip(radii) {
-        let radius = (farthest as f32).sqrt() / 2.0 + ROUNDING * layout.blocks as f32;
-        to.copy_from_slice(&radius.to_ne_bytes());
     }
     true
 }
 
-/// How far the lower halves of codes are from their middle: four times the square of it.
-fn distance(codes: &[u8; BLOCK]) -> i32 {
+/// How far the lower halves of codes are from their middle.
+fn distance(codes: &[u8; BLOCK]) -> f32 {
     let twice = codes.map(|code| 2 * i16::from(code & 15) - (2.0 * MIDDLE) as i16);
-    twice.iter().map(|d| i32::from(*d) * i32::from(*d)).sum()
+    let squares: i32 = twice.iter().map(|d| i32::from(*d) * i32::from(*d)).sum();
+    (squares as f32).sqrt() / 2.0
 }
 
 struct Product<'a> {
