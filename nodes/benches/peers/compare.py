@@ -290,7 +290,7 @@ def decoders(side, table):
         (8, ", 8 adapters"),
         # Where a sampler needs them; otherwise the engine computes the likeliest alone.
         (8, ", all logits"),
-        # Where the next token is anybody's guess, so that more of them are computed.
+        # How many logits are computed depends on the text.
         (8, ", random tokens"),
         (16, ""),
     ]:
