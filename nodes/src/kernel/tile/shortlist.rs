@@ -8,7 +8,7 @@
 //!
 //! The first sum takes only the upper halves. In the second, a block's part is at most the
 //! distance of its `l` from 7.5 times the length of `d q` (Cauchy and Schwarz). Their sum is a bound that no
-//! result exceeds, and [`bounds`] computes it of whole tiles. The tile with the largest bound is multiplied
+//! result exceeds, and [`Halved::bounds`] computes it of whole tiles. The tile with the largest bound is multiplied
 //! exactly; then all tiles are whose bound reaches that result, or lies within the wanted margin of it. What
 //! is found is what the whole product would have had, to the bit.
 //!
