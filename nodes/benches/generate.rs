@@ -177,10 +177,8 @@ impl Bench<'_> {
 
     fn step(&mut self, rows: &mut [SequenceRows<'_>]) -> Vec<u32> {
         let logits = self.model.decoder.step(&mut self.cache, rows);
-        let tokens = logits.and_then(|logits| {
-            logits.read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())
-        });
-        let tokens: Option<Vec<u32>> = tokens.expect("the step is computed");
+        let tokens = logits.and_then(|logits| logits.likeliest());
+        let tokens = tokens.expect("the step is computed");
         tokens.expect("logits are numbers")
     }
 

@@ -243,8 +243,7 @@ impl Decoder {
         });
         let mut rows: Vec<_> = rows.collect();
         let logits = self.model.decoder.step(&mut self.cache, &mut rows)?;
-        let next: Option<Vec<u32>> =
-            logits.read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())?;
+        let next = logits.likeliest()?;
         next.ok_or_else(|| "logits are not numbers".into())
     }
 

@@ -98,9 +98,7 @@ fn step(
         .decoder
         .step(cache, &mut rows)
         .expect("the step is computed");
-    let next: Option<Vec<u32>> = logits
-        .read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())
-        .expect("logits can be read");
+    let next = logits.likeliest().expect("logits can be read");
     for (tokens, next) in tokens.iter_mut().zip(next.expect("logits are numbers")) {
         *tokens = vec![next];
     }

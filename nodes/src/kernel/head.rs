@@ -14,7 +14,7 @@ use super::{
     memory::Cells,
     panel::{Shape, WIDTH, multiply},
     simd::Simd,
-    target::{After, Target},
+    target::Target,
 };
 use std::ops::Range;
 
@@ -85,13 +85,7 @@ pub(super) unsafe fn attend<S: Simd>(
             fetch: false,
             columns: head.seen.len().next_multiple_of(S::LANES),
         };
-        let onto = Target {
-            out: Cells::of(scores),
-            stride: QUERIES,
-            first: 0,
-            bias: &[],
-            after: After::Nothing,
-        };
+        let onto = Target::whole(Cells::of(scores), QUERIES);
         multiply(s, shape, head.keys.first, queries.as_ptr(), onto, (0, 0));
         for lane in (0..head.seen.len()).step_by(S::LANES) {
             softmax_down(s, scores, head, lane);

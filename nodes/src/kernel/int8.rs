@@ -443,13 +443,7 @@ mod tests {
             let (x, w) = ([1f32; 64], pattern.repeat(8));
             let panels = BytePanels::pack(isa, 1, 64, |_| &w);
             let mut out = [0.0];
-            let target = Target {
-                out: super::super::memory::Cells::of(&mut out),
-                stride: 1,
-                first: 0,
-                bias: &[],
-                after: After::Nothing,
-            };
+            let target = Target::whole(super::super::memory::Cells::of(&mut out), 1);
             panels.product(1, &x, &mut Bytes::default(), target);
             let want: f32 = panels.row(0).sum();
             assert!((out[0] - want).abs() < 1e-4, "{isa:?} {} {want}", out[0]);

@@ -5,7 +5,7 @@ use super::{
     isa::{Isa, Kernel},
     memory::{borrow_memory, give_back, written},
     simd::Simd,
-    target::{After, Target},
+    target::Target,
 };
 use crate::compute;
 use std::ops::Range;
@@ -38,13 +38,7 @@ pub(crate) fn attention(
     // SAFETY: each row is a query of one split of its sequence, and each head of it is written.
     unsafe {
         written(m * hidden, |out| {
-            let target = Target {
-                out,
-                stride: hidden,
-                first: 0,
-                bias: &[],
-                after: After::Nothing,
-            };
+            let target = Target::whole(out, hidden);
             target.check(m, hidden);
             compute::parallel(each * splits, |units| {
                 isa.run(Packed {

@@ -24,7 +24,18 @@ pub(crate) struct Target<'a> {
     pub(crate) after: After<'a>,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// A whole result with rows of `stride` values, which are written as they are.
+    pub(crate) fn whole(out: Cells<'a, f32>, stride: usize) -> Self {
+        Self {
+            out,
+            stride,
+            first: 0,
+            bias: &[],
+            after: After::Nothing,
+        }
+    }
+
     /// Checks what [`Target::write`] relies on, once for a product of `m` rows and `n` columns.
     pub(crate) fn check(&self, m: usize, n: usize) {
         assert!(self.first + n <= self.stride, "columns outside of the rows");

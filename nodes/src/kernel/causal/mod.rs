@@ -14,7 +14,7 @@ use super::{
     memory::written,
     panel::Element,
     simd::Simd,
-    target::{After, Target},
+    target::Target,
 };
 use crate::compute;
 use std::ops::Range;
@@ -105,13 +105,7 @@ pub(crate) fn attention<E: Element>(
     // SAFETY: every row is in one run, and every head of it in one split.
     unsafe {
         written(q.len(), |out| {
-            let target = Target {
-                out,
-                stride: width,
-                first: 0,
-                bias: &[],
-                after: After::Nothing,
-            };
+            let target = Target::whole(out, width);
             target.check(rows.len(), width);
             compute::parallel(runs.len() * attention.kv_heads * splits, |units| {
                 isa.run(Causal {

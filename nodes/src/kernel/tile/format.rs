@@ -69,6 +69,13 @@ impl Format {
         }
     }
 
+    /// Bytes of a row of `k` values. None if `k` is not a multiple of the block, or `bytes` are not `n` rows.
+    pub(super) fn row(self, n: usize, k: usize, bytes: &[u8]) -> Option<usize> {
+        let row = (k / self.values()).checked_mul(self.bytes())?;
+        let fits = k.is_multiple_of(self.values()) && n.checked_mul(row)? == bytes.len();
+        fits.then_some(row)
+    }
+
     /// The 32 values from `32 * b` on of a row.
     pub(super) fn read(self, row: &[u8], b: usize) -> Read {
         let part = b * 32 / self.values(); // which block of the file

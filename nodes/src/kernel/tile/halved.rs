@@ -25,7 +25,7 @@ use super::{
     Format, Layout, TILE,
     codes::{Codes, Four, Full, GROUP},
     format::Read,
-    product::{ROWS_TOGETHER, Unit, multiply},
+    product::{Unit, multiply, rows_and_tile, units},
     scales::{Plain, Scales},
 };
 use crate::compute;
@@ -59,14 +59,10 @@ pub(crate) struct Halved {
 
 /// Where the parts of the upper half of a tile lie; radii come where other formats have super-scales.
 pub(super) fn layout(k: usize) -> Layout {
-    let blocks = k / BLOCK;
-    let scales = blocks * Four::BYTES;
-    let supers = scales + blocks * Scale::BYTES;
+    let layout = Layout::of::<Four, Scale>(k);
     Layout {
-        blocks,
-        scales,
-        supers,
-        size: (supers + blocks * TILE).next_multiple_of(64),
+        size: (layout.supers + layout.blocks * TILE).next_multiple_of(64),
+        ..layout
     }
 }
 
@@ -75,8 +71,8 @@ impl Halved {
     /// those of `n` rows, or a scale is negative or no number: what bounds rely on. None also if there are
     /// more inputs than any model has.
     pub(crate) fn pack(n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
-        let row = (k / BLOCK).checked_mul(Format::Q8_0.bytes())?;
-        if !k.is_multiple_of(BLOCK) || k > MAX_INPUTS || n.checked_mul(row)? != bytes.len() {
+        let row = Format::Q8_0.row(n, k, bytes)?;
+        if k > MAX_INPUTS {
             return None;
         }
         let (tiles, layout) = (n.div_ceil(TILE), layout(k));
@@ -160,8 +156,7 @@ impl Halved {
     pub(crate) fn product(&self, isa: Isa, m: usize, x: &[Block], target: Target<'_>) {
         assert_eq!(x.len(), m * self.k / BLOCK, "the input of a product");
         target.check(m, self.n);
-        let units = m.div_ceil(ROWS_TOGETHER) * self.n.div_ceil(TILE);
-        compute::parallel(units, |units| {
+        compute::parallel(units(m, self.n), |units| {
             isa.run(Product {
                 weight: self,
                 m,
@@ -216,21 +211,11 @@ impl Kernel for Product<'_> {
     fn run<S: Simd>(self, s: S) {
         let n = self.weight.n;
         let layout = layout(self.weight.k);
-        let tiles = n.div_ceil(TILE);
         let mut memory = borrow_memory::<u8>(layout.blocks * Full::BYTES);
         for unit in self.units {
-            let (part, t) = (unit / tiles, unit % tiles);
-            let first = part * ROWS_TOGETHER;
-            let rows = ROWS_TOGETHER.min(self.m - first);
-            let unit = Unit {
-                layout,
-                tile: self.weight.tile(layout, t).0,
-                rows,
-                x: &self.x[first * layout.blocks..][..rows * layout.blocks],
-                target: self.target,
-                place: (first, t * TILE),
-                columns: TILE.min(n - t * TILE),
-            };
+            let (rows, t) = rows_and_tile(unit, self.m, n);
+            let (upper, _) = self.weight.tile(layout, t);
+            let unit = Unit::new(layout, upper, (rows, t), (self.x, n), self.target);
             let codes = memory.as_mut_slice::<u8>().as_mut_ptr();
             // SAFETY: both halves are whole, and there is room for their codes; the target is checked, and
             // no other unit has these rows and columns.
@@ -286,7 +271,6 @@ mod tests {
             super::{
                 memory::written,
                 quantize::Blocks,
-                target::After,
                 testing::{random_q8_0, shapes},
             },
             Tiles,
@@ -307,13 +291,7 @@ mod tests {
         // SAFETY: products write all rows and columns.
         unsafe {
             written(m * n, |out| {
-                let target = Target {
-                    out,
-                    stride: n,
-                    first: 0,
-                    bias: &[],
-                    after: After::Nothing,
-                };
+                let target = Target::whole(out, n);
                 multiply(blocks, target);
             })
         }

@@ -124,10 +124,7 @@ impl Tiles {
     /// Packs the blocks of a file, row by row. None if `k` is not a multiple of the format's block or
     /// the bytes are not those of `n` rows.
     pub(crate) fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Option<Self> {
-        let row = (k / format.values()).checked_mul(format.bytes())?;
-        if !k.is_multiple_of(format.values()) || n.checked_mul(row)? != bytes.len() {
-            return None;
-        }
+        let row = format.row(n, k, bytes)?;
         let data = with_types!(format, C, S => pack::<C, S>(format, (n, k), row, bytes));
         Some(Self { format, n, k, data })
     }

@@ -17,7 +17,7 @@ use crate::compute;
 use std::{hint::black_box, marker::PhantomData, ops::Range};
 
 /// Rows of the input that are taken together.
-pub(super) const ROWS_TOGETHER: usize = 96;
+const ROWS_TOGETHER: usize = 96;
 
 /// The product over all tiles, on the current pool; lengths and target are checked.
 pub(super) fn run<C: Codes, G: Scales>(
@@ -27,8 +27,7 @@ pub(super) fn run<C: Codes, G: Scales>(
     x: &[Block],
     target: Target<'_>,
 ) {
-    let units = m.div_ceil(ROWS_TOGETHER) * weight.n.div_ceil(TILE);
-    compute::parallel(units, |units| {
+    compute::parallel(units(m, weight.n), |units| {
         isa.run(Product::<C, G> {
             weight,
             m,
@@ -54,7 +53,6 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
     fn run<S: Simd>(self, s: S) {
         let n = self.weight.n;
         let layout = Layout::of::<C, G>(self.weight.k);
-        let tiles = n.div_ceil(TILE);
         let data = self.weight.data.as_slice::<u8>();
         let is_packed = C::BYTES < Full::BYTES;
         let room = match is_packed && self.m >= S::UNPACKED_FROM {
@@ -63,25 +61,13 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
         };
         let mut unpacked = borrow_memory::<u8>(room);
         for unit in self.units {
-            let (part, t) = (unit / tiles, unit % tiles);
-            let first = part * ROWS_TOGETHER;
-            let rows = ROWS_TOGETHER.min(self.m - first);
+            let (rows, t) = rows_and_tile(unit, self.m, n);
             let tile = &data[t * layout.size..][..layout.size];
-            let x = &self.x[first * layout.blocks..][..rows * layout.blocks];
-            let columns = TILE.min(n - t * TILE);
-            let unit = Unit {
-                layout,
-                tile,
-                rows,
-                x,
-                target: self.target,
-                place: (first, t * TILE),
-                columns,
-            };
+            let unit = Unit::new(layout, tile, (rows, t), (self.x, n), self.target);
             // SAFETY: the tile is whole, and so are its codes after they are unpacked; the target is
             // checked, and no other unit has these rows and columns.
             unsafe {
-                if is_packed && rows >= S::UNPACKED_FROM {
+                if is_packed && unit.rows >= S::UNPACKED_FROM {
                     let codes = unpacked.as_mut_slice::<u8>().as_mut_ptr();
                     unpack::<S, C>(s, layout.blocks, tile.as_ptr(), codes);
                     multiply::<S, Unpacked<C>, G>(s, unit, codes, false);
@@ -94,18 +80,53 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
     }
 }
 
+/// How many units a product of `m` rows with `n` outputs has: parts of the rows, each with every tile.
+pub(super) fn units(m: usize, n: usize) -> usize {
+    m.div_ceil(ROWS_TOGETHER) * n.div_ceil(TILE)
+}
+
+/// The rows of a unit, and its tile.
+#[inline(always)]
+pub(super) fn rows_and_tile(unit: usize, m: usize, n: usize) -> (Range<usize>, usize) {
+    let tiles = n.div_ceil(TILE);
+    let first = unit / tiles * ROWS_TOGETHER;
+    (first..m.min(first + ROWS_TOGETHER), unit % tiles)
+}
+
 /// Some rows times one tile.
 #[derive(Clone, Copy)]
 pub(super) struct Unit<'a> {
-    pub(super) layout: Layout,
-    pub(super) tile: &'a [u8],
-    pub(super) rows: usize,
-    pub(super) x: &'a [Block],
-    pub(super) target: Target<'a>,
+    layout: Layout,
+    tile: &'a [u8],
+    rows: usize,
+    x: &'a [Block],
+    target: Target<'a>,
     /// Where the result begins: row and column.
-    pub(super) place: (usize, usize),
+    place: (usize, usize),
     /// Outputs of the tile that there are.
-    pub(super) columns: usize,
+    columns: usize,
+}
+
+impl<'a> Unit<'a> {
+    /// Some of the rows `x` with the tile `t` of `n` outputs.
+    #[inline(always)]
+    pub(super) fn new(
+        layout: Layout,
+        tile: &'a [u8],
+        (rows, t): (Range<usize>, usize),
+        (x, n): (&'a [Block], usize),
+        target: Target<'a>,
+    ) -> Self {
+        Self {
+            layout,
+            tile,
+            rows: rows.len(),
+            x: &x[rows.start * layout.blocks..rows.end * layout.blocks],
+            target,
+            place: (rows.start, t * TILE),
+            columns: TILE.min(n - t * TILE),
+        }
+    }
 }
 
 /// Multiplies a unit, whose tile has these codes. `fetch` says that nobody has asked for them yet.

@@ -326,26 +326,25 @@ impl Kernel for Exact<'_> {
         let layout = layout(self.weight.k);
         let mut memory = borrow_memory::<u8>(layout.blocks * Full::BYTES);
         let codes = memory.as_mut_slice::<u8>().as_mut_ptr();
-        let mut there = None;
-        for (i, Pair { tile: t, row }) in self.pairs.iter().enumerate() {
-            let tile = self.weight.halves(layout, *t);
-            let next = self.pairs.get(i + 1).map_or(*t, |next| next.tile);
-            let x = self.x[row * layout.blocks..][..layout.blocks].as_ptr();
-            // SAFETY: both halves are whole, there is room for their codes, and the row has as many blocks;
-            // no other unit has this pair.
-            unsafe {
-                if there != Some(*t) {
-                    unite(s, layout, tile, self.weight.halves(layout, next), codes);
-                    there = Some(*t);
-                }
+        let mut of_tiles = self.pairs.chunk_by(|a, b| a.tile == b.tile).peekable();
+        let mut at = self.first * TILE;
+        while let Some(pairs) = of_tiles.next() {
+            let next = of_tiles.peek().unwrap_or(&pairs)[0].tile;
+            let [tile, next] = [pairs[0].tile, next].map(|t| self.weight.halves(layout, t));
+            // SAFETY: both halves are whole, and there is room for their codes.
+            unsafe { unite(s, layout, tile, next, codes) };
+            for Pair { row, .. } in pairs {
+                let x = self.x[row * layout.blocks..][..layout.blocks].as_ptr();
                 for lane in (0..TILE).step_by(S::LANES) {
                     let places = (codes.cast_const(), tile.upper);
-                    let [values] = micro::<S, Full, Scale, 1>(s, layout, places, x, lane, false);
-                    s.store(
-                        self.out.at((self.first + i) * TILE + lane, S::LANES),
-                        values,
-                    );
+                    // SAFETY: as above, and the row has as many blocks; no other unit has this pair.
+                    unsafe {
+                        let [values] =
+                            micro::<S, Full, Scale, 1>(s, layout, places, x, lane, false);
+                        s.store(self.out.at(at + lane, S::LANES), values);
+                    }
                 }
+                at += TILE;
             }
         }
         give_back(memory);
@@ -357,7 +356,7 @@ mod tests {
     use super::{
         super::super::{
             quantize::Blocks,
-            target::{After, Target},
+            target::Target,
             testing::{Random, random_q8_0},
         },
         *,
@@ -368,13 +367,7 @@ mod tests {
         // SAFETY: the product writes the whole row.
         unsafe {
             written(weight.n, |out| {
-                let target = Target {
-                    out,
-                    stride: weight.n,
-                    first: 0,
-                    bias: &[],
-                    after: After::Nothing,
-                };
+                let target = Target::whole(out, weight.n);
                 weight.product(isa, 1, x, target);
             })
         }

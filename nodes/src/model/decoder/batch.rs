@@ -128,15 +128,14 @@ impl<'a> Batch<'a> {
             }
         }
     }
+}
 
-    /// The rows of `x` whose logits are wanted.
-    pub(super) fn wanted_of(&self, x: &Tensor) -> Result<Tensor> {
-        if self.wanted.len() == self.tokens.len() {
-            return Ok(x.clone());
-        }
-        let wanted = Tensor::new(self.wanted.as_slice(), x.device())?;
-        x.index_select(&wanted, 0)
+/// Some rows of `x`, in order.
+pub(super) fn select(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+    if rows.len() == x.dim(0)? {
+        return Ok(x.clone());
     }
+    x.index_select(&Tensor::new(rows, x.device())?, 0)
 }
 
 /// Writes each row's key and value to its place.

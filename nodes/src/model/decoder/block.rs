@@ -1,7 +1,7 @@
 //! What the layers of all families are made of: attention and the gated feed-forward part.
 
 use super::{
-    batch::Batch,
+    batch::{Batch, select},
     config::Config,
     gguf::{Gguf, GgufError, Matrix},
     logits::Logits,
@@ -314,7 +314,7 @@ impl Ends {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         let x = match batch.wanted.is_empty() {
             true => x.narrow(0, 0, 0)?,
-            false => rms_norm(&batch.wanted_of(x)?, &self.norm, self.norm_eps)?,
+            false => rms_norm(&select(x, &batch.wanted)?, &self.norm, self.norm_eps)?,
         };
         Logits::compute(head, &x, &batch.margins)
     }

@@ -1,6 +1,6 @@
 //! What a step says of the tokens that may come next.
 
-use super::batch::with_floats;
+use super::batch::{select, with_floats};
 use crate::ops::{Linear, Shortlist, Then};
 use candle_core::{Result, Tensor};
 
@@ -109,6 +109,14 @@ impl Logits {
         self.lists.len()
     }
 
+    /// The likeliest token after each row; none if the logits of one are not finite.
+    ///
+    /// # Errors
+    /// As [`Logits::read`].
+    pub fn likeliest(&self) -> Result<Option<Vec<u32>>> {
+        self.read(|rows| rows.iter().map(|row| Some(row.likeliest()?.0)).collect())
+    }
+
     /// Lets `read` see all rows.
     ///
     /// # Errors
@@ -124,14 +132,6 @@ impl Logits {
             read(&rows.collect::<Vec<_>>())
         })
     }
-}
-
-/// Some rows of `x`, in order.
-fn select(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
-    if rows.len() == x.dim(0)? {
-        return Ok(x.clone());
-    }
-    x.index_select(&Tensor::new(rows, x.device())?, 0)
 }
 
 #[cfg(test)]

@@ -280,10 +280,8 @@ impl Gguf {
             })
         });
         let stacked: Vec<_> = stacked.collect::<Result<_, GgufError>>()?;
-        let linear = Linear::quantized(&stacked, device).map_err(|source| GgufError::Candle {
-            what: format!("tensor {:?}", parts.first().map_or("", |part| part.name)),
-            source,
-        })?;
+        let first = parts.first().map_or("", |part| part.name);
+        let linear = Linear::quantized(&stacked, device).map_err(candle_error(first))?;
         for part in parts {
             self.forget(part.name)?;
         }
@@ -307,10 +305,7 @@ impl Gguf {
             rows: tokens,
             columns: inputs,
         };
-        let linear = Linear::vocabulary(&part, device).map_err(|source| GgufError::Candle {
-            what: format!("tensor {name:?}"),
-            source,
-        })?;
+        let linear = Linear::vocabulary(&part, device).map_err(candle_error(name))?;
         self.forget(name)?;
         Ok(linear)
     }
@@ -333,10 +328,7 @@ impl Gguf {
         let bytes = self.bytes(name)?;
         Tensor::from_raw_buffer(bytes, dtype, &[length], device)
             .and_then(|vector| vector.to_dtype(DType::F32))
-            .map_err(|source| GgufError::Candle {
-                what: format!("tensor {name:?}"),
-                source,
-            })
+            .map_err(candle_error(name))
     }
 
     fn expect_shape(&self, name: &str, expected: &[usize]) -> Result<(), GgufError> {
@@ -423,6 +415,14 @@ fn integer(value: &Value) -> Option<u32> {
         Value::I64(number) => u32::try_from(*number).ok(),
         Value::Bool(_) => None,
         other => u32::try_from(other.to_u64().ok()?).ok(),
+    }
+}
+
+/// What is wrong with a tensor that candle does not take.
+fn candle_error(name: &str) -> impl FnOnce(candle_core::Error) -> GgufError {
+    move |source| GgufError::Candle {
+        what: format!("tensor {name:?}"),
+        source,
     }
 }
 
