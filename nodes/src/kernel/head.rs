@@ -82,7 +82,6 @@ pub(super) unsafe fn attend<S: Simd>(
             stride: head.keys.pitch,
             step: 1,
             pitch: QUERIES,
-            fetch: false,
             columns: head.seen.len().next_multiple_of(S::LANES),
         };
         let onto = Target::whole(Cells::of(scores), QUERIES);
@@ -102,7 +101,6 @@ pub(super) unsafe fn attend<S: Simd>(
                 stride: 1,
                 step: QUERIES,
                 pitch: values.pitch,
-                fetch: false,
                 columns: WIDTH.min(dim - column),
             };
             let place = (place.0, place.1 + column);

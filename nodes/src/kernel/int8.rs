@@ -1,8 +1,8 @@
 //! Products with a weight of bytes: a scale for each output, rows quantised as they come.
 //!
 //! ```text
-//! panel p: outputs 32p .. 32p+31, four inputs at a time
-//!   o0: i0 i1 i2 i3 │ o1: i0 i1 i2 i3 │ … o31 ║ o0: i4 i5 i6 i7 │ …
+//! panel p, of 16 columns: outputs 16p .. 16p+15, four inputs at a time
+//!   o0: i0 i1 i2 i3 │ o1: i0 i1 i2 i3 │ … o15 ║ o0: i4 i5 i6 i7 │ …
 //!   └ one 32-bit lane ┘
 //! ```
 //!
@@ -20,8 +20,8 @@
 
 use super::{
     isa::{Isa, Kernel},
-    memory::Buffer,
-    panel::{AHEAD, WIDTH},
+    memory::{Buffer, LINE},
+    panel,
     quantize::{Affine, Bytes, STEP},
     simd::{MAX_LANES, Simd},
     target::Target,
@@ -31,8 +31,8 @@ use std::ops::Range;
 
 /// Inputs in a lane.
 const GROUP: usize = 4;
-/// Rows of the input that are taken together.
-const BLOCK: usize = 384;
+/// Bytes of the rows that are taken together.
+const BLOCK_BYTES: usize = 144 << 10;
 /// Weights whose magnitudes are all below this count as 0.
 const LEAST: f32 = 1e-30;
 /// Weights beyond this many times the root mean square of their output stay floats.
@@ -66,9 +66,10 @@ impl BytePanels {
     /// Quantises and packs a weight whose row `o` is `row(o)`, each of `k` values.
     pub(crate) fn pack<'a>(isa: Isa, n: usize, k: usize, row: impl Fn(usize) -> &'a [f32]) -> Self {
         assert!(k <= MAX_INPUTS, "too many inputs for sums of 32 bits");
-        let size = Bytes::stride(k) * WIDTH;
-        let filled = n.next_multiple_of(WIDTH);
-        let mut data = Buffer::for_weight::<i8>(filled / WIDTH * size);
+        let width = panel::width(isa);
+        let size = Bytes::stride(k) * width;
+        let filled = n.next_multiple_of(width);
+        let mut data = Buffer::for_weight::<i8>(filled / width * size);
         let (mut scales, mut sums) = (vec![0.0; filled], vec![0; filled]);
         let mut far_out = Vec::new();
         let (_, largest_four) = isa.largest();
@@ -82,10 +83,10 @@ impl BytePanels {
             far_out.extend(take_far_out(output, &mut kept));
             let scale = scale(largest_four, &kept);
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            let panel = &mut bytes[output / WIDTH * size..][..size];
+            let panel = &mut bytes[output / width * size..][..size];
             for (i, w) in kept.iter().enumerate() {
                 let q = (w * inverse).round() as i8;
-                panel[place(i, output % WIDTH)] = q;
+                panel[place(width, i, output % width)] = q;
                 sums[output] += i32::from(q);
             }
             scales[output] = scale;
@@ -118,13 +119,14 @@ impl BytePanels {
     /// The values of one output, in order.
     pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = f32> + '_ {
         assert!(output < self.n, "no such output");
-        let size = Bytes::stride(self.k) * WIDTH;
-        let panel = &self.data.as_slice::<i8>()[output / WIDTH * size..][..size];
+        let width = panel::width(self.isa);
+        let size = Bytes::stride(self.k) * width;
+        let panel = &self.data.as_slice::<i8>()[output / width * size..][..size];
         let scale = self.scales[output];
         let far_out = self.far_out(output..output + 1);
         (0..self.k).map(move |i| {
             let apart = far_out.iter().find(|weight| weight.input == i);
-            let byte = scale * f32::from(panel[place(i, output % WIDTH)]);
+            let byte = scale * f32::from(panel[place(width, i, output % width)]);
             apart.map_or(byte, |apart| apart.weight)
         })
     }
@@ -141,10 +143,12 @@ impl BytePanels {
         let (x, rows) = memory.quantize(isa, x, self.k);
         let empty = vec![Affine::default(); if self.k == 0 { m } else { 0 }];
         let rows = if self.k == 0 { &empty } else { rows };
-        let panels = self.n.div_ceil(WIDTH);
-        compute::parallel(m.div_ceil(BLOCK) * panels, |units| {
+        let panels = self.n.div_ceil(panel::width(isa));
+        let block = panel::rows_within(BLOCK_BYTES / Bytes::stride(self.k).max(1));
+        compute::parallel(m.div_ceil(block) * panels, |units| {
             isa.run(Product {
                 weight: self,
+                block,
                 floats,
                 x,
                 rows,
@@ -188,13 +192,15 @@ fn scale(largest_four: u16, row: &[f32]) -> f32 {
     (largest / 127.0).max(most / f32::from(largest_four - 2))
 }
 
-/// Where in its panel the byte of an input and a column is.
-fn place(input: usize, column: usize) -> usize {
-    (input / GROUP * WIDTH + column) * GROUP + input % GROUP
+/// Where in its panel of so many columns the byte of an input and a column is.
+fn place(width: usize, input: usize, column: usize) -> usize {
+    (input / GROUP * width + column) * GROUP + input % GROUP
 }
 
 struct Product<'a> {
     weight: &'a BytePanels,
+    /// Rows of a unit.
+    block: usize,
     floats: &'a [f32],
     x: &'a [u8],
     rows: &'a [Affine],
@@ -205,42 +211,49 @@ struct Product<'a> {
 impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (n, k) = (self.weight.n, self.weight.k);
+        let (n, k, width) = (self.weight.n, self.weight.k, 2 * S::LANES);
         let stride = Bytes::stride(k);
-        let panels = n.div_ceil(WIDTH);
+        let panels = n.div_ceil(width);
         let data = self.weight.data.as_slice::<i8>();
         for unit in self.units {
             let (block, p) = (unit / panels, unit % panels);
-            let first = block * BLOCK;
-            let rows = &self.rows[first..][..BLOCK.min(self.rows.len() - first)];
+            let first = block * self.block;
+            let rows = &self.rows[first..][..self.block.min(self.rows.len() - first)];
             let panel = Panel {
-                bytes: &data[p * stride * WIDTH..][..stride * WIDTH],
-                scales: &self.weight.scales[p * WIDTH..][..WIDTH],
-                sums: &self.weight.sums[p * WIDTH..][..WIDTH],
-                far_out: self.weight.far_out(p * WIDTH..(p + 1) * WIDTH),
-                columns: WIDTH.min(n - p * WIDTH),
+                bytes: &data[p * stride * width..][..stride * width],
+                scales: &self.weight.scales[p * width..][..width],
+                sums: &self.weight.sums[p * width..][..width],
+                far_out: self.weight.far_out(p * width..(p + 1) * width),
+                first: p * width,
+                columns: width.min(n - p * width),
             };
             let floats = &self.floats[first * k..][..rows.len() * k];
             let x = &self.x[first * stride..][..rows.len() * stride];
-            let mut column = 0;
-            while column < panel.columns {
-                let mut row = 0;
-                while row < rows.len() {
-                    let left = rows.len() - row;
-                    let input = Input {
-                        floats: &floats[row * k..],
-                        bytes: &x[row * stride..],
-                        rows: &rows[row..],
-                        k,
-                    };
-                    let place = (first + row, p * WIDTH, column);
-                    // SAFETY: as many rows are left, the panel is whole, `product` has checked the
-                    // target, and no other unit has these rows and columns.
-                    row += super::by_rows!(S::BYTE_ROWS, left, ROWS => unsafe {
-                        micro::<S, ROWS>(s, input, &panel, self.target, place, row == 0)
-                    });
-                }
-                column += 2 * S::LANES;
+            let passes = rows.len().div_ceil(S::BYTE_ROWS);
+            let (mut pass, mut row) = (0, 0);
+            while row < rows.len() {
+                let input = Input {
+                    floats: &floats[row * k..],
+                    bytes: &x[row * stride..],
+                    rows: &rows[row..],
+                    k,
+                };
+                // The next panel is asked for, a share of it with each of these.
+                let ahead = Ahead {
+                    from: panel
+                        .bytes
+                        .as_ptr_range()
+                        .end
+                        .wrapping_add(pass * panel.bytes.len() / passes),
+                    step: (STEP * width).div_ceil(passes),
+                };
+                let left = panel::evenly(rows.len() - row, S::BYTE_ROWS);
+                // SAFETY: as many rows are left, the panel is whole, `product` has checked the
+                // target, and no other unit has these rows and columns.
+                row += super::by_rows!(S::BYTE_ROWS, left, ROWS => unsafe {
+                    micro::<S, ROWS>(s, input, &panel, ahead, self.target, first + row)
+                });
+                pass += 1;
             }
         }
     }
@@ -252,6 +265,8 @@ struct Panel<'a> {
     scales: &'a [f32],
     sums: &'a [i32],
     far_out: &'a [FarOut],
+    /// Its first output.
+    first: usize,
     columns: usize,
 }
 
@@ -264,8 +279,14 @@ struct Input<'a> {
     k: usize,
 }
 
-/// `ROWS` rows times two vectors of columns; `place` is the row, the panel's column, and the column
-/// inside of the panel. `fetch` says that it is the first time that the panel is read.
+/// What is asked for meanwhile: so many bytes further with each step.
+#[derive(Clone, Copy)]
+struct Ahead {
+    from: *const i8,
+    step: usize,
+}
+
+/// `ROWS` rows times a panel, which are the rows of the target from `row` on.
 ///
 /// # Safety
 /// There are so many rows, the panel has as many bytes an output as a row, the target is checked.
@@ -274,23 +295,23 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
     s: S,
     x: Input<'_>,
     panel: &Panel<'_>,
+    ahead: Ahead,
     target: Target<'_>,
-    (row, first, column): (usize, usize, usize),
-    fetch: bool,
+    row: usize,
 ) {
+    let width = 2 * S::LANES;
     let mut acc = [[s.splat_i(0); 2]; ROWS];
     let stride = Bytes::stride(x.k);
     // SAFETY: inside of what the caller vouches for.
     unsafe {
-        let weights = panel.bytes.as_ptr().cast::<u8>().add(column * GROUP);
+        let weights = panel.bytes.as_ptr().cast::<u8>();
         for i in (0..stride).step_by(STEP) {
-            let w = weights.add(i * WIDTH);
-            let next = w.add(GROUP * WIDTH);
-            if fetch {
-                s.prefetch(w.wrapping_add(AHEAD));
-                s.prefetch(next.wrapping_add(AHEAD));
+            let w = weights.add(i * width);
+            let later = ahead.from.wrapping_add(i / STEP * ahead.step).cast::<u8>();
+            for line in (0..ahead.step).step_by(LINE) {
+                s.prefetch(later.wrapping_add(line));
             }
-            let half = GROUP * S::LANES;
+            let (next, half) = (w.add(GROUP * width), GROUP * S::LANES);
             let w = [
                 [s.load_i(w), s.load_i(next)],
                 [s.load_i(w.add(half)), s.load_i(next.add(half))],
@@ -308,7 +329,7 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
         // would leave their registers in the loop above.
         let mut sums = [[[0.0; MAX_LANES]; 2]; ROWS];
         for half in 0..2 {
-            let sum = s.load_i(panel.sums.as_ptr().add(column + half * S::LANES).cast());
+            let sum = s.load_i(panel.sums.as_ptr().add(half * S::LANES).cast());
             for r in 0..ROWS {
                 let zero = s.splat_i((*x.rows.as_ptr().add(r)).zero);
                 let exact = s.to_float(s.sub_i(acc[r][half], s.mul_i(sum, zero)));
@@ -319,26 +340,26 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
             let affine = &*x.rows.as_ptr().add(r);
             let (scale, largest) = (s.splat(affine.scale), s.splat(affine.largest));
             // The weights of the input that is left out: its byte of a group of four.
-            let group = affine.largest_at / GROUP * WIDTH * GROUP;
+            let group = affine.largest_at / GROUP * width * GROUP;
             let one = s.splat_i((1i32 << (8 * (affine.largest_at % GROUP))).to_le());
             for half in 0..2 {
-                let at = column + half * S::LANES;
+                let at = half * S::LANES;
                 if at >= panel.columns {
                     break;
                 }
                 let mut value = s.mul(s.load(sums[half].as_ptr()), scale);
                 if x.k > 0 {
-                    let weights = panel.bytes.as_ptr().cast::<u8>();
                     let weight = s.load_i(weights.add(group + at * GROUP));
                     let weight = s.to_float(s.dot(s.splat_i(0), one, weight));
                     value = s.fma(weight, largest, value);
                 }
                 value = s.mul(value, s.load(panel.scales.as_ptr().add(at)));
+                let output = panel.first + at;
                 if !panel.far_out.is_empty() {
                     let x = &x.floats[r * x.k..][..x.k];
-                    value = s.add(value, far_out(s, x, panel.far_out, (first + at, S::LANES)));
+                    value = s.add(value, far_out(s, x, panel.far_out, (output, S::LANES)));
                 }
-                target.write(s, row + r, first + at, panel.columns - at, value);
+                target.write(s, row + r, output, panel.columns - at, value);
             }
         }
     }

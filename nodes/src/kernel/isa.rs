@@ -92,6 +92,20 @@ impl Isa {
         largest
     }
 
+    /// [`Simd::LANES`] of this way.
+    pub(super) fn lanes(self) -> usize {
+        struct Lanes<'a>(&'a mut usize);
+        impl Kernel for Lanes<'_> {
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) {
+                *self.0 = S::LANES;
+            }
+        }
+        let mut lanes = 0;
+        self.run(Lanes(&mut lanes));
+        lanes
+    }
+
     /// Runs a kernel this way, or portably if the processor does not know it.
     pub(crate) fn run(self, kernel: impl Kernel) {
         if self != Self::best() && !self.is_here() {

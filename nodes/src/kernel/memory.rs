@@ -24,10 +24,13 @@ pub(super) fn give_back(memory: Buffer) {
     MEMORY.set(memory);
 }
 
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
 /// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct Line([u8; LINE]);
 
 /// Bytes that begin on a cache line.
 pub(crate) struct Buffer {
@@ -42,7 +45,7 @@ enum Memory {
 /// What may lie in a [`Buffer`].
 ///
 /// # Safety
-/// Every pattern of bits is a value, there are no gaps, and 64 is a multiple of the alignment.
+/// Every pattern of bits is a value, there are no gaps, and [`LINE`] is a multiple of the alignment.
 pub(crate) unsafe trait Plain: Copy {}
 // SAFETY: numbers.
 unsafe impl Plain for u8 {}
@@ -67,15 +70,15 @@ impl Default for Buffer {
 impl Buffer {
     /// Room for `len` values, all bits zero; some more is there, up to a full line.
     pub(crate) fn zeroed<T: Plain>(len: usize) -> Self {
-        let lines = (len * size_of::<T>()).div_ceil(64);
+        let lines = (len * size_of::<T>()).div_ceil(LINE);
         Self {
-            memory: Memory::Heap(vec![Line([0; 64]); lines]),
+            memory: Memory::Heap(vec![Line([0; LINE]); lines]),
         }
     }
 
     /// The same for a weight, which stays as long as its model and is read from end to end.
     pub(crate) fn for_weight<T: Plain>(len: usize) -> Self {
-        let bytes = (len * size_of::<T>()).next_multiple_of(64);
+        let bytes = (len * size_of::<T>()).next_multiple_of(LINE);
         if bytes < LARGE {
             return Self::zeroed::<T>(len);
         }
@@ -99,7 +102,7 @@ impl Buffer {
             return;
         }
         match &mut self.memory {
-            Memory::Heap(lines) => lines.resize(bytes.div_ceil(64), Line([0; 64])),
+            Memory::Heap(lines) => lines.resize(bytes.div_ceil(LINE), Line([0; LINE])),
             Memory::Pages(_) => {
                 let mut larger = Self::zeroed::<T>(len);
                 larger.as_mut_slice::<u8>()[..self.bytes()].copy_from_slice(self.as_slice());

@@ -58,12 +58,12 @@ pub use tile::Shortlist;
 pub(crate) use tile::{Format, Halved, Tiles};
 pub(crate) use weight::{Weight, product, shortlists};
 
-/// Runs `$body` with `$n` as a constant: the largest of some counts (12, 8, 6, 4, 2, or those in
+/// Runs `$body` with `$n` as a constant: the largest of some counts (any up to 12, or those in
 /// brackets) that is left and within `$limit`, or 1. Other variants are not even compiled. Gives that
 /// number.
 macro_rules! by_rows {
     ($limit:expr, $left:expr, $n:ident => $body:expr) => {
-        crate::kernel::by_rows!($limit, [12, 8, 6, 4, 2], $left, $n => $body)
+        crate::kernel::by_rows!($limit, [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2], $left, $n => $body)
     };
     ($limit:expr, [$($count:literal),*], $left:expr, $n:ident => $body:expr) => {
         'rows: {

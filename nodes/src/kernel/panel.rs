@@ -1,18 +1,22 @@
-//! Products with a weight of floats, packed once into panels of 32 columns.
+//! Products with a weight of floats, packed once into panels of as many columns as two vectors have.
 //!
 //! ```text
-//! weight [n, k], row-major        panel p: outputs 32p .. 32p+31
-//!   o0: i0 i1 i2 …                  i0: o0 o1 … o31 │ i1: o0 o1 … o31 │ …
+//! weight [n, k], row-major        panel p, of 16 columns: outputs 16p .. 16p+15
+//!   o0: i0 i1 i2 …                  i0: o0 o1 … o15 │ i1: o0 o1 … o15 │ …
 //!   o1: i0 i1 i2 …                  └ one step of the micro-kernel ┘
 //! ```
 //!
 //! The micro-kernel holds a block of results, some rows by two vectors of columns, in registers. At
 //! each step it loads two vectors of the panel, and multiplies them with one value of each row. A
 //! panel of the last columns is filled up with zeros.
+//!
+//! A panel is gone through in parts that stay in the nearest cache while all rows pass by. Meanwhile
+//! the next part is asked for, a share of it with each block of rows: with few rows the weight comes from
+//! main memory, which takes about as long as to multiply it.
 
 use super::{
     isa::{Isa, Kernel},
-    memory::{Buffer, Plain},
+    memory::{Buffer, Plain, borrow_memory, give_back},
     simd::Simd,
     target::Target,
 };
@@ -20,14 +24,14 @@ use crate::compute;
 use half::{bf16, f16};
 use std::{marker::PhantomData, ops::Range};
 
-/// Columns of a panel.
+/// Columns that [`multiply`] takes.
 pub(crate) const WIDTH: usize = 32;
-/// How far ahead of what is multiplied the weight is asked for, in bytes. With few rows it comes from
-/// main memory, and the processor itself does not look beyond a page.
-pub(super) const AHEAD: usize = 4096;
-/// Rows of the input that are taken together, so that they stay in the second-level cache while all
-/// panels pass by.
-const BLOCK: usize = 192;
+/// Inputs in a part of a panel.
+const PART: usize = 384;
+/// Most rows of the input that are taken together, while all panels pass by.
+const BLOCK: usize = 96;
+/// Values in these rows, so that they stay in the second-level cache.
+const BLOCK_VALUES: usize = 2 * 384 * BLOCK;
 
 /// A number that a panel may hold.
 pub(crate) trait Element: Plain + Send + Sync {
@@ -77,6 +81,8 @@ impl Element for bf16 {
 
 /// A weight `[n, k]` in panels.
 pub(crate) struct Panels<E> {
+    /// What it is packed for.
+    isa: Isa,
     n: usize,
     k: usize,
     data: Buffer,
@@ -85,24 +91,31 @@ pub(crate) struct Panels<E> {
 
 impl<E: Element> Panels<E> {
     /// Packs a weight whose row `o` is `row(o)`, each of `k` values.
-    pub(crate) fn pack<'a>(n: usize, k: usize, row: impl Fn(usize) -> &'a [E] + Sync) -> Self
+    pub(crate) fn pack<'a>(
+        isa: Isa,
+        n: usize,
+        k: usize,
+        row: impl Fn(usize) -> &'a [E] + Sync,
+    ) -> Self
     where
         E: 'a,
     {
-        let mut data = Buffer::for_weight::<E>(n.div_ceil(WIDTH) * k * WIDTH);
+        let width = width(isa);
+        let mut data = Buffer::for_weight::<E>(n.next_multiple_of(width) * k);
         let panels = data.as_mut_slice::<E>();
         if k > 0 {
-            for (p, panel) in panels.chunks_exact_mut(k * WIDTH).enumerate() {
-                for column in 0..WIDTH.min(n - p * WIDTH) {
-                    let row = row(p * WIDTH + column);
+            for (p, panel) in panels.chunks_exact_mut(k * width).enumerate() {
+                for column in 0..width.min(n - p * width) {
+                    let row = row(p * width + column);
                     assert_eq!(row.len(), k, "a row of the weight");
                     for (i, value) in row.iter().enumerate() {
-                        panel[i * WIDTH + column] = *value;
+                        panel[i * width + column] = *value;
                     }
                 }
             }
         }
         Self {
+            isa,
             n,
             k,
             data,
@@ -121,21 +134,24 @@ impl<E: Element> Panels<E> {
     /// The values of one output, in order.
     pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = E> + '_ {
         assert!(output < self.n, "no such output");
-        let first = output / WIDTH * self.k * WIDTH + output % WIDTH;
+        let width = width(self.isa);
+        let first = output / width * self.k * width + output % width;
         let values = self.data.as_slice::<E>();
-        (0..self.k).map(move |i| values[first + i * WIDTH])
+        (0..self.k).map(move |i| values[first + i * width])
     }
 
     /// `x · wᵀ` for `x` of `m` rows, on the current pool.
-    pub(crate) fn product(&self, isa: Isa, m: usize, x: &[f32], target: Target<'_>) {
+    pub(crate) fn product(&self, m: usize, x: &[f32], target: Target<'_>) {
         assert_eq!(x.len(), m * self.k, "the input of a product");
         target.check(m, self.n);
-        let panels = self.n.div_ceil(WIDTH);
+        let panels = self.n.div_ceil(width(self.isa));
+        let block = rows_within(BLOCK_VALUES / self.k.max(1)).min(BLOCK);
         // Unit by unit: all panels for one block of rows, then for the next.
-        compute::parallel(m.div_ceil(BLOCK) * panels, |units| {
-            isa.run(Product {
+        compute::parallel(m.div_ceil(block) * panels, |units| {
+            self.isa.run(Product {
                 weight: self,
                 m,
+                block,
                 x,
                 target,
                 units,
@@ -144,9 +160,22 @@ impl<E: Element> Panels<E> {
     }
 }
 
+/// How many rows are taken together where so many would stay in the cache: whole blocks of any
+/// micro-kernel.
+pub(super) fn rows_within(rows: usize) -> usize {
+    (rows / 24 * 24).max(24)
+}
+
+/// Columns of a panel: two vectors.
+pub(super) fn width(isa: Isa) -> usize {
+    2 * isa.lanes()
+}
+
 struct Product<'a, E> {
     weight: &'a Panels<E>,
     m: usize,
+    /// Rows of a unit.
+    block: usize,
     x: &'a [f32],
     target: Target<'a>,
     units: Range<usize>,
@@ -155,31 +184,87 @@ struct Product<'a, E> {
 impl<E: Element> Kernel for Product<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (n, k) = (self.weight.n, self.weight.k);
-        let panels = n.div_ceil(WIDTH);
-        let data = self.weight.data.as_slice::<E>();
-        for unit in self.units {
+        let (n, k, width) = (self.weight.n, self.weight.k, 2 * S::LANES);
+        let panels = n.div_ceil(width);
+        let mut memory = borrow_memory::<f32>(self.block * width);
+        let sums = memory.as_mut_slice();
+        for unit in self.units.clone() {
             let (block, p) = (unit / panels, unit % panels);
-            let first = block * BLOCK;
-            let rows = BLOCK.min(self.m - first);
-            let panel = &data[p * k * WIDTH..][..k * WIDTH];
-            let x = &self.x[first * k..][..rows * k];
-            // SAFETY: the slices have `rows` rows and one panel; `product` has checked the target;
-            // no other unit has these rows and columns.
-            unsafe {
-                let shape = Shape {
-                    rows,
-                    k,
-                    stride: k,
-                    step: 1,
-                    pitch: WIDTH,
-                    columns: WIDTH.min(n - p * WIDTH),
-                    fetch: true,
-                };
-                let place = (first, p * WIDTH);
-                multiply(s, shape, x.as_ptr(), panel.as_ptr(), self.target, place);
+            let rows = block * self.block..self.m.min((block + 1) * self.block);
+            // Even without inputs there is a result.
+            for from in (0..k.max(1)).step_by(PART) {
+                let inputs = from..k.min(from + PART);
+                // SAFETY: `product` has checked the input and the target, `pack` has made as many panels;
+                // no other unit has these rows and columns.
+                unsafe { self.part(s, rows.clone(), p, inputs, sums) };
             }
         }
+        give_back(memory);
+    }
+}
+
+impl<E: Element> Product<'_, E> {
+    /// A block of rows times some inputs of a panel. `sums` carry from one part to the next.
+    ///
+    /// # Safety
+    /// There are these rows, this panel and inputs, and nobody else writes to that part of the target.
+    #[inline(always)]
+    unsafe fn part<S: Simd>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        panel: usize,
+        inputs: Range<usize>,
+        sums: &mut [f32],
+    ) {
+        let (n, k, width) = (self.weight.n, self.weight.k, 2 * S::LANES);
+        let values = &self.weight.data.as_slice::<E>()[(panel * k + inputs.start) * width..];
+        let columns = width.min(n - panel * width);
+        let shape = Shape {
+            rows: rows.len(),
+            k: inputs.len(),
+            stride: k,
+            step: 1,
+            pitch: width,
+            columns,
+        };
+        let passes = rows.len().div_ceil(S::ROWS);
+        let share = inputs.len() * width / passes;
+        let (mut pass, mut row) = (0, 0);
+        while row < rows.len() {
+            let x = self.x[(rows.start + row) * k + inputs.start..].as_ptr();
+            let sums = sums[row * width..].as_mut_ptr();
+            let ahead = values
+                .as_ptr()
+                .wrapping_add(inputs.len() * width + pass * share);
+            row += super::by_rows!(S::ROWS, evenly(rows.len() - row, S::ROWS), ROWS => unsafe {
+                // SAFETY: as the caller says; `sums` have room for a block of rows.
+                let begun = match inputs.start {
+                    0 => [[s.zero(); 2]; ROWS],
+                    _ => load(s, sums),
+                };
+                let ahead = Some((ahead, width / passes));
+                let acc = micro(s, shape, x, values.as_ptr(), ahead, begun);
+                if inputs.end == k {
+                    let place = (rows.start + row, panel * width);
+                    write(s, self.target, place, columns, acc);
+                } else {
+                    store(s, sums, acc);
+                }
+            });
+            pass += 1;
+        }
+    }
+}
+
+/// How many of the rows that are left are taken next, such that the last ones are not a few for which
+/// a step takes as long as for many.
+#[inline(always)]
+pub(super) fn evenly(left: usize, limit: usize) -> usize {
+    if left < 2 * limit {
+        left.div_ceil(left.div_ceil(limit))
+    } else {
+        limit
     }
 }
 
@@ -196,8 +281,6 @@ pub(crate) struct Shape {
     pub(crate) step: usize,
     /// From the columns of one value to those of the next in the panel.
     pub(crate) pitch: usize,
-    /// Whether the panel may lie in main memory.
-    pub(crate) fetch: bool,
     /// Columns of the panel that are written, at most [`WIDTH`].
     pub(crate) columns: usize,
 }
@@ -240,21 +323,19 @@ impl<E: Element> Kernel for Multiply<'_, E> {
         let shape = self.shape;
         let mut column = 0;
         while column < shape.columns {
+            let columns = shape.columns - column;
             let mut row = 0;
             while row < shape.rows {
-                let left = shape.rows - row;
+                let left = evenly(shape.rows - row, S::ROWS);
                 // SAFETY: inside of what the caller of `multiply` vouches for.
                 unsafe {
                     let x = self.x.add(row * shape.stride);
                     let panel = self.panel.add(column);
                     let place = (self.place.0 + row, self.place.1 + column);
-                    let shape = Shape {
-                        columns: shape.columns - column,
-                        fetch: shape.fetch && row == 0,
-                        ..shape
-                    };
                     row += super::by_rows!(S::ROWS, left, ROWS => {
-                        micro::<S, E, ROWS>(s, shape, x, panel, self.target, place)
+                        let none = [[s.zero(); 2]; ROWS];
+                        let acc = micro(s, shape, x, panel, None, none);
+                        write(s, self.target, place, columns, acc);
                     });
                 }
             }
@@ -263,25 +344,27 @@ impl<E: Element> Kernel for Multiply<'_, E> {
     }
 }
 
-/// `ROWS` rows times two vectors of columns. The shape's columns are those that are left.
+/// `ROWS` rows times two vectors of columns, added to `acc`. With each input memory is asked for, from
+/// `ahead` on, a number of values further each time.
+///
+/// # Safety
+/// The rows and the panel are those of the shape.
 #[inline(always)]
 unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
     s: S,
     shape: Shape,
     x: *const f32,
     panel: *const E,
-    target: Target<'_>,
-    place: (usize, usize),
-) {
-    let columns = shape.columns;
-    let mut acc = [[s.zero(); 2]; ROWS];
-    // SAFETY: the caller's rows and panel; the target is checked for them.
+    ahead: Option<(*const E, usize)>,
+    mut acc: [[S::F; 2]; ROWS],
+) -> [[S::F; 2]; ROWS] {
+    // SAFETY: as the caller says.
     unsafe {
         for i in 0..shape.k {
             let w = panel.add(i * shape.pitch);
             let (w0, w1) = (E::load(s, w), E::load(s, w.add(S::LANES)));
-            if shape.fetch {
-                s.prefetch(w.cast::<u8>().wrapping_add(AHEAD));
+            if let Some((from, step)) = ahead {
+                s.prefetch(from.wrapping_add(i * step).cast());
             }
             for r in 0..ROWS {
                 let x = s.splat(*x.add(r * shape.stride + i * shape.step));
@@ -289,13 +372,56 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
                 acc[r][1] = s.fma(x, w1, acc[r][1]);
             }
         }
-        for r in 0..ROWS {
-            let (row, column) = (place.0 + r, place.1);
-            target.write(s, row, column, columns, acc[r][0]);
+    }
+    acc
+}
+
+/// Finishes rows of two vectors and writes `columns` of each at most to the target.
+///
+/// # Safety
+/// The target is checked for the place.
+#[inline(always)]
+unsafe fn write<S: Simd, const ROWS: usize>(
+    s: S,
+    target: Target<'_>,
+    (row, column): (usize, usize),
+    columns: usize,
+    acc: [[S::F; 2]; ROWS],
+) {
+    for (r, [left, right]) in acc.into_iter().enumerate() {
+        // SAFETY: as the caller says.
+        unsafe {
+            target.write(s, row + r, column, columns, left);
             if columns > S::LANES {
-                target.write(s, row, column + S::LANES, columns - S::LANES, acc[r][1]);
+                target.write(s, row + r, column + S::LANES, columns - S::LANES, right);
             }
         }
+    }
+}
+
+/// Sums of rows, one after the other.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+unsafe fn load<S: Simd, const ROWS: usize>(s: S, from: *const f32) -> [[S::F; 2]; ROWS] {
+    let mut acc = [[s.zero(); 2]; ROWS];
+    for (i, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *acc = unsafe { s.load(from.add(i * S::LANES)) };
+    }
+    acc
+}
+
+/// The reverse of [`load`].
+///
+/// # Safety
+/// There is room.
+#[inline(always)]
+unsafe fn store<S: Simd, const ROWS: usize>(s: S, to: *mut f32, acc: [[S::F; 2]; ROWS]) {
+    for (i, acc) in acc.as_flattened().iter().enumerate() {
+        // SAFETY: as the caller says.
+        unsafe { s.store(to.add(i * S::LANES), *acc) };
     }
 }
 
@@ -326,7 +452,8 @@ mod tests {
     }
 
     fn check<E: Element>(from: fn(f32) -> E, to: fn(E) -> f32, scale: f32) {
-        for (m, n, k) in shapes(7) {
+        let parts = [(7, 40, 2 * PART + 5), (25, 33, PART)];
+        for (m, n, k) in shapes(7).into_iter().chain(parts) {
             let mut random = Random((m * n * k) as u64);
             let mut values =
                 |len| -> Vec<f32> { (0..len).map(|_| random.float() * scale).collect() };
@@ -334,11 +461,11 @@ mod tests {
             let w: Vec<E> = values(n * k).into_iter().map(from).collect();
             let exact: Vec<f32> = w.iter().map(|w| to(*w)).collect();
             let (want, size) = reference(&x, &exact, &bias, k);
-            let panels = Panels::pack(n, k, |o| &w[o * k..][..k]);
-            for (o, row) in exact.chunks_exact(k).enumerate() {
-                assert!(panels.row(o).map(to).eq(row.iter().copied()));
-            }
             for isa in Isa::available() {
+                let panels = Panels::pack(isa, n, k, |o| &w[o * k..][..k]);
+                for (o, row) in exact.chunks_exact(k).enumerate() {
+                    assert!(panels.row(o).map(to).eq(row.iter().copied()));
+                }
                 for after in [After::Nothing, After::Relu, After::Add(&residual)] {
                     // SAFETY: the product writes all rows and columns.
                     let got = unsafe {
@@ -351,7 +478,7 @@ mod tests {
                                 bias,
                                 after,
                             };
-                            panels.product(isa, m, &x, target);
+                            panels.product(m, &x, target);
                         })
                     };
                     let want: Vec<f64> = want
@@ -383,8 +510,8 @@ mod tests {
     #[test]
     fn columns_outside_of_the_target_stay_as_they_are() {
         let (w, x) = (vec![1f32; 5 * 3], vec![2f32; 2 * 3]);
-        let panels = Panels::pack(5, 3, |o| &w[o * 3..][..3]);
         for isa in Isa::available() {
+            let panels = Panels::pack(isa, 5, 3, |o| &w[o * 3..][..3]);
             let mut out = vec![-1f32; 2 * 9];
             let target = Target {
                 out: super::super::memory::Cells::of(&mut out),
@@ -393,7 +520,7 @@ mod tests {
                 bias: &[],
                 after: After::Nothing,
             };
-            panels.product(isa, 2, &x, target);
+            panels.product(2, &x, target);
             let row = [-1.0, -1.0, 6.0, 6.0, 6.0, 6.0, 6.0, -1.0, -1.0];
             assert_eq!(out, [row, row].concat(), "{isa:?}");
         }

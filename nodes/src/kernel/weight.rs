@@ -113,9 +113,9 @@ pub(crate) fn product(
                     after,
                 };
                 match weight {
-                    Weight::F32(weight) => weight.product(isa, m, x, target),
-                    Weight::F16(weight) => weight.product(isa, m, x, target),
-                    Weight::Bf16(weight) => weight.product(isa, m, x, target),
+                    Weight::F32(weight) => weight.product(m, x, target),
+                    Weight::F16(weight) => weight.product(m, x, target),
+                    Weight::Bf16(weight) => weight.product(m, x, target),
                     Weight::Int8(weight) => weight.product(m, x, &mut bytes, target),
                     Weight::Tiles(weight) => weight.product(isa, m, blocks, target),
                     Weight::Halved(weight) => weight.product(isa, m, blocks, target),

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 pub(super) fn pack(n: usize, k: usize, values: &[f32], kind: WeightType) -> Result<Weight> {
     let row = |output: usize| &values[output * k..][..k];
     match kind {
-        WeightType::F32 => Ok(Weight::F32(Panels::pack(n, k, row))),
+        WeightType::F32 => Ok(Weight::F32(Panels::pack(Isa::best(), n, k, row))),
         WeightType::Int8 if k > MAX_BYTE_INPUTS => {
             candle_core::bail!("a layer of {k} inputs is too wide for int8")
         }
@@ -74,5 +74,7 @@ fn numbers<E: Element, const N: usize>(
         candle_core::bail!("{} bytes are not {n} rows of {k} values", part.bytes.len());
     }
     let values: Vec<E> = numbers.iter().map(|bytes| number(*bytes)).collect();
-    Ok(Panels::pack(n, k, |output| &values[output * k..][..k]))
+    Ok(Panels::pack(Isa::best(), n, k, |output| {
+        &values[output * k..][..k]
+    }))
 }

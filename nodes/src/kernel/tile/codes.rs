@@ -1,10 +1,14 @@
 //! How the 32 codes of each of 16 outputs lie in a tile: in how many bits.
 
 use super::{
-    super::{panel::AHEAD, simd::Simd},
+    super::{memory::LINE, simd::Simd},
     TILE,
 };
 use std::marker::PhantomData;
+
+/// How far ahead of what is unpacked codes are asked for, in bytes: they come from main memory, and the
+/// processor itself does not look beyond a page.
+const AHEAD: usize = 4096;
 
 /// Four inputs of every output: a group.
 pub(super) const GROUP: usize = 4 * TILE;
@@ -94,7 +98,7 @@ pub(super) unsafe fn unpack<S: Simd, C: Codes>(s: S, blocks: usize, from: *const
         // SAFETY: as the caller says; what is asked for may be anywhere.
         unsafe {
             let (from, to) = (from.add(b * C::BYTES), to.add(b * Full::BYTES));
-            for line in (0..C::BYTES).step_by(64) {
+            for line in (0..C::BYTES).step_by(LINE) {
                 s.prefetch(from.wrapping_add(AHEAD + line));
             }
             for g in 0..4 {

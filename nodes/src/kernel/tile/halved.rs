@@ -17,7 +17,7 @@
 use super::{
     super::{
         isa::{Isa, Kernel},
-        memory::{Buffer, Cells, borrow_memory, give_back},
+        memory::{Buffer, Cells, LINE, borrow_memory, give_back},
         quantize::{BLOCK, Block},
         simd::Simd,
         target::Target,
@@ -247,7 +247,7 @@ pub(super) unsafe fn unite<S: Simd>(s: S, layout: Layout, tile: Halves, next: Ha
         unsafe {
             let at = b * Four::BYTES;
             s.prefetch(next.upper.wrapping_add(layout.scales + b * Scale::BYTES));
-            for line in (at..at + Four::BYTES).step_by(64) {
+            for line in (at..at + Four::BYTES).step_by(LINE) {
                 s.prefetch(next.upper.wrapping_add(line));
                 s.prefetch(next.lower.wrapping_add(line));
             }

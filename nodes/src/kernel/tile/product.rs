@@ -4,7 +4,7 @@ use super::{
     super::{
         by_rows,
         isa::{Isa, Kernel},
-        memory::{borrow_memory, give_back},
+        memory::{LINE, borrow_memory, give_back},
         quantize::Block,
         simd::Simd,
         target::Target,
@@ -199,7 +199,7 @@ pub(super) unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
             if fetch {
                 let next = tile.wrapping_add(layout.size);
                 let passed = (lane / S::LANES * layout.blocks + b) * share;
-                for line in (0..share).step_by(64) {
+                for line in (0..share).step_by(LINE) {
                     s.prefetch(next.wrapping_add(passed + line));
                 }
             }

@@ -19,7 +19,7 @@ use super::{
     super::{
         by_rows,
         isa::{Isa, Kernel},
-        memory::{Cells, borrow_memory, give_back, written},
+        memory::{Cells, LINE, borrow_memory, give_back, written},
         quantize::{BLOCK, Block},
         simd::Simd,
     },
@@ -252,7 +252,7 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 if fetch {
                     let next = tile.wrapping_add(layout.size);
                     let passed = (lane / (VECTORS * S::LANES) * layout.blocks + b) * share;
-                    for line in (0..share).step_by(64) {
+                    for line in (0..share).step_by(LINE) {
                         s.prefetch(next.wrapping_add(passed + line));
                     }
                 }
