@@ -41,7 +41,7 @@ const MAX_SIZE: u32 = 1 << 24;
 const MAX_LAYERS: u32 = 1024;
 
 impl Config {
-    /// Reads and checks the sizes. `families` names the architectures that are known.
+    /// Reads and checks the sizes.
     ///
     /// # Errors
     /// A size is missing or senseless, or the file asks for something that is not known here.

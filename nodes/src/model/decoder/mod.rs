@@ -52,9 +52,13 @@ impl LanguageModel {
     /// # Errors
     /// The file cannot be read, is damaged, or holds a model of a family that is not known.
     pub fn load(path: &Path, device: &Device) -> std::result::Result<Self, GgufError> {
-        let file = Gguf::open(path)?;
-        let decoder = Decoder::load(&file, device)?;
+        let mut file = Gguf::open(path)?;
+        let config = Config::from_gguf(&file)?;
+        let family = Family::of(&config)?;
         let tokenizer = Tokenizer::from_gguf(&file)?;
+        let chat = ChatTemplate::from_gguf(&file)?;
+        file.drop_vocabulary();
+        let decoder = Decoder::load(&file, family, config, device)?;
         if tokenizer.size() > decoder.config.vocabulary {
             return Err(GgufError::Metadata {
                 key: "tokenizer.ggml.tokens".to_owned(),
@@ -63,7 +67,7 @@ impl LanguageModel {
         }
         Ok(Self {
             tokenizer,
-            chat: ChatTemplate::from_gguf(&file)?,
+            chat,
             decoder,
         })
     }
@@ -102,27 +106,46 @@ pub struct Decoder {
     network: Box<dyn Network>,
 }
 
-const FAMILIES: &str = "gemma3, llama, qwen2 and qwen3";
+/// Networks that are known.
+enum Family {
+    Gemma3,
+    Llama,
+    Qwen2,
+    Qwen3,
+}
+
+impl Family {
+    fn of(config: &Config) -> std::result::Result<Self, GgufError> {
+        match config.architecture.as_str() {
+            "gemma3" => Ok(Self::Gemma3),
+            "llama" => Ok(Self::Llama),
+            "qwen2" => Ok(Self::Qwen2),
+            "qwen3" => Ok(Self::Qwen3),
+            other => Err(GgufError::Unsupported {
+                what: "model family",
+                name: other.to_owned(),
+                known: "gemma3, llama, qwen2 and qwen3",
+            }),
+        }
+    }
+}
 
 impl Decoder {
-    fn load(file: &Gguf, device: &Device) -> std::result::Result<Self, GgufError> {
-        let config = Config::from_gguf(file)?;
+    fn load(
+        file: &Gguf,
+        family: Family,
+        config: Config,
+        device: &Device,
+    ) -> std::result::Result<Self, GgufError> {
         let mut windows = vec![config.window; config.layers];
-        let network: Box<dyn Network> = match config.architecture.as_str() {
-            "gemma3" => {
+        let network: Box<dyn Network> = match family {
+            Family::Gemma3 => {
                 windows = Gemma3::windows(&config);
                 Box::new(Gemma3::load(file, &config, device)?)
             }
-            "llama" => Box::new(Llama::load(file, &config, device)?),
-            "qwen2" => Box::new(qwen::load_qwen2(file, &config, device)?),
-            "qwen3" => Box::new(qwen::load_qwen3(file, &config, device)?),
-            other => {
-                return Err(GgufError::Unsupported {
-                    what: "model family",
-                    name: other.to_owned(),
-                    known: FAMILIES,
-                });
-            }
+            Family::Llama => Box::new(Llama::load(file, &config, device)?),
+            Family::Qwen2 => Box::new(qwen::load_qwen2(file, &config, device)?),
+            Family::Qwen3 => Box::new(qwen::load_qwen3(file, &config, device)?),
         };
         let kv = KvShape {
             kv_heads: config.kv_heads,

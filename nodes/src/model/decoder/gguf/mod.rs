@@ -164,6 +164,15 @@ impl Gguf {
         self.content.metadata.get(key)
     }
 
+    /// Lets go of the lists of the vocabulary. They take tens of megabytes, in which weights can be put once
+    /// the tokenizer is made.
+    pub fn drop_vocabulary(&mut self) {
+        let metadata = &mut self.content.metadata;
+        metadata.retain(|key, value| {
+            !key.starts_with("tokenizer.") || !matches!(value, Value::Array(_))
+        });
+    }
+
     /// A text, if the entry is there.
     ///
     /// # Errors
