@@ -40,7 +40,7 @@ pub(super) const MIDDLE: f32 = 7.5;
 /// Radii are enlarged by so much a block, for what sums lose in rounding: over `b` blocks both the bound and the
 /// result take some ten roundings each, of numbers up to `255 * sqrt(32)` times what a radius is
 /// multiplied with.
-const ROUNDING: f32 = 2e-3;
+pub(super) const ROUNDING: f32 = 2e-3;
 
 /// What a radius counts in. The largest distance is `7.5 * sqrt(32)`, 213 of them, so that more than 4,000
 /// blocks can be rounded for.

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The first sum takes only the upper halves. In the second, a block's part is at most the
-//! distance of its `l` from 7.5 times the length of `d q` (Cauchy and Schwarz). Their sum is a bound that no
+//! distance of its `l` from 7.5 times the length of `d q` (Cauchy and Schwarz). Inputs that stand far out of
+//! their block are better counted apart, each with the most that its `l` can be away. Their sum is a bound that no
 //! result exceeds, and [`Halved::bounds`] computes it of whole tiles. The tile with the largest bound is multiplied
 //! exactly; then all tiles are whose bound reaches that result, or lies within the wanted margin of it. What
 //! is found is what the whole product would have had, to the bit.
@@ -25,7 +26,7 @@ use super::{
     },
     Layout, TILE,
     codes::{Codes, Four, Full},
-    halved::{Halved, MIDDLE, RADIUS, Scale, layout, unite},
+    halved::{Halved, MIDDLE, RADIUS, ROUNDING, Scale, layout, unite},
     product::micro,
     scales::{At, Scales},
 };
@@ -34,6 +35,9 @@ use std::{hint::black_box, ops::Range};
 
 /// The outputs of a row that were looked for, in order, with their results.
 pub type Shortlist = Vec<(u32, f32)>;
+
+/// How far the lower halves of a block usually are from their middle: `sqrt(32 * 21.25)` if all are as likely.
+const DISTANCE: f32 = 26.08;
 
 /// Blocks of inputs that are longer could make a bound infinite.
 const LONGEST: f32 = 1e15;
@@ -99,7 +103,7 @@ impl Halved {
     fn bounds(&self, isa: Isa, m: usize, x: &[Block]) -> Vec<f32> {
         let (tiles, blocks) = (self.n.div_ceil(TILE), layout(self.k).blocks);
         let places = (0..blocks).flat_map(|b| (0..m).map(move |row| row * blocks + b));
-        let x: Vec<Inputs> = places.map(|place| Inputs::new(&x[place])).collect();
+        let x: Vec<Inputs> = places.map(|place| Inputs::new(&x[place], blocks)).collect();
         // SAFETY: each unit writes the bounds of its tiles, for all rows.
         unsafe {
             written(m * tiles, |out| {
@@ -174,21 +178,45 @@ struct Inputs {
     q: [i8; BLOCK],
     /// What the product with upper halves is multiplied by, before the scale.
     factor: f32,
-    /// What all codes have in common: the middle of the lower halves, and their offset.
+    /// What is added before the scale: what all codes have in common, the middle of the lower halves and
+    /// their offset, and the most that the inputs apart can add.
     common: f32,
-    /// What a radius is multiplied by: [`length`], and what radii count in.
+    /// What a radius is multiplied by: the length of the other inputs, and what radii count in.
     length: f32,
 }
 
 impl Inputs {
-    fn new(block: &Block) -> Self {
+    /// A block of a row of so many.
+    fn new(block: &Block, blocks: usize) -> Self {
+        let (apart, others) = far_out(&block.q);
+        let others = block.d * others;
+        // What radii have for rounding is for the length of all.
+        let rounding = ROUNDING * blocks as f32 * (length(block) - others).max(0.0);
+        let middle = (MIDDLE - Scale::OFFSET as f32) * block.d_sum;
         Self {
             q: block.q,
             factor: 16.0 * block.d,
-            common: (MIDDLE - Scale::OFFSET as f32) * block.d_sum,
-            length: RADIUS * length(block),
+            common: middle + MIDDLE * block.d * apart + rounding,
+            length: RADIUS * others,
         }
     }
+}
+
+/// The sum of the magnitudes that are better counted apart, which are the largest, and the length of the others.
+fn far_out(q: &[i8; BLOCK]) -> (f32, f32) {
+    let mut magnitudes = q.map(|q| f32::from(q.unsigned_abs()));
+    magnitudes.sort_unstable_by(|a, b| b.total_cmp(a));
+    // Squares of whole numbers, so that nothing is lost.
+    let (mut apart, mut others) = (0.0, magnitudes.iter().map(|q| q * q).sum::<f32>());
+    for q in magnitudes {
+        let (with, without) = (others.sqrt(), (others - q * q).sqrt());
+        if DISTANCE * (with - without) <= MIDDLE * q {
+            break;
+        }
+        apart += q;
+        others -= q * q;
+    }
+    (apart, others.sqrt())
 }
 
 struct Bounds<'a> {
@@ -428,7 +456,15 @@ mod tests {
                     block[2..].fill(codes);
                 }
                 let weight = Halved::pack(n, k, &bytes).unwrap();
-                for x in [vec![1.0; k], vec![-1.0; k], random.floats(k), vec![0.0; k]] {
+                let mut far = random.floats(k);
+                (far[5], far[40], far[41]) = (20.0, -30.0, 30.0);
+                for x in [
+                    vec![1.0; k],
+                    vec![-1.0; k],
+                    random.floats(k),
+                    far,
+                    vec![0.0; k],
+                ] {
                     let mut memory = Blocks::default();
                     let x = memory.quantize(isa, &x, k);
                     let bounds = weight.bounds(isa, 1, x);
@@ -442,6 +478,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn inputs_far_out_of_their_block_are_apart() {
+        let mut q = [3; BLOCK];
+        assert_eq!(far_out(&q), (0.0, 3.0 * 32f32.sqrt()));
+        (q[7], q[20]) = (-127, 100);
+        assert_eq!(far_out(&q), (227.0, 3.0 * 30f32.sqrt()));
+        assert_eq!(far_out(&[0; BLOCK]), (0.0, 0.0));
     }
 
     #[test]
