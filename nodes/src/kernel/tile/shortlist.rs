@@ -13,7 +13,7 @@
 //! exactly; then all tiles are whose bound reaches that result, or lies within the wanted margin of it. What
 //! is found is what the whole product would have had, to the bit.
 //!
-//! After parts of a text some 5 % of the pairs of rows and tiles of Gemma's vocabulary are multiplied so. Where
+//! After parts of a text some 3 % of the pairs of rows and tiles of Gemma's vocabulary are multiplied so. Where
 //! it is half of a row's, the whole product is no slower, and is left to the caller.
 
 use super::{
