@@ -12,7 +12,7 @@ use candle_core::{
 };
 use nodes::{
     compute::ComputePool,
-    ops::{self, Linear, Then, WeightType},
+    ops::{self, Linear, Quantized, Then, WeightType},
 };
 use std::hint::black_box;
 use tokio::time::Instant;
@@ -45,6 +45,7 @@ fn main() -> Result<()> {
         println!("threads {threads}                               own        peer       ratio");
         floats(&bench)?;
         quantised(&bench)?;
+        largest(&bench)?;
         attention(&bench)?;
         row_by_row(&bench)?;
     }
@@ -175,6 +176,35 @@ fn quantised(bench: &Bench) -> Result<()> {
                 || drop(black_box(peer.forward(&x))),
             );
         }
+    }
+    Ok(())
+}
+
+/// The likeliest of a quarter of Gemma's vocabulary, for one stream and eight, against candle's logits of all.
+fn largest(bench: &Bench) -> Result<()> {
+    let (n, k) = (65_536, 640);
+    let weight = QTensor::quantize(&random(&[n, k])?, GgmlDType::Q8_0)?;
+    let layer = Linear::vocabulary(
+        &Quantized {
+            bytes: &weight.data()?,
+            dtype: weight.dtype(),
+            rows: n,
+            columns: k,
+        },
+        &Device::Cpu,
+    )?;
+    let peer = QMatMul::from_qtensor(weight)?;
+    for m in [1, 8] {
+        // Near one output each, as rows of a language model are.
+        let ids: Vec<u32> = (1..=m as u32).map(|id| id * 7919).collect();
+        let x = (layer.rows(&ids)? + random(&[m, k])?)?;
+        let margins = vec![0.0; m];
+        bench.line(
+            &format!("largest {m}x{n}x{k}"),
+            Work::Flop(2.0 * (m * n * k) as f64),
+            || drop(black_box(layer.shortlists(&x, &margins))),
+            || drop(black_box(peer.forward(&x))),
+        );
     }
     Ok(())
 }

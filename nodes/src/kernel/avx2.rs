@@ -46,7 +46,7 @@ impl Simd for Avx2 {
     const ROWS: usize = 6;
     const BYTE_ROWS: usize = 4;
     const TILE_ROWS: usize = 4;
-    const UNPACKED_FROM: usize = 16;
+    const STAGED_FROM: usize = 8;
     const CENTRES: bool = true;
     const LARGEST_BYTE: u8 = 177;
     const LARGEST_FOUR: u16 = 185; // 177 * 185 = 32,745

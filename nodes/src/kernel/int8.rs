@@ -19,6 +19,7 @@
 //! their output. Both are added at the end.
 
 use super::{
+    ahead::Ahead,
     isa::{Isa, Kernel},
     memory::{Buffer, LINE},
     panel,
@@ -72,7 +73,7 @@ impl BytePanels {
         let mut data = Buffer::for_weight::<i8>(filled / width * size);
         let (mut scales, mut sums) = (vec![0.0; filled], vec![0; filled]);
         let mut far_out = Vec::new();
-        let (_, largest_four) = isa.largest();
+        let largest_four = isa.constants().largest_four;
         let mut kept = Vec::with_capacity(k);
         let bytes = data.as_mut_slice::<i8>();
         for output in 0..n {
@@ -229,8 +230,8 @@ impl Kernel for Product<'_> {
             };
             let floats = &self.floats[first * k..][..rows.len() * k];
             let x = &self.x[first * stride..][..rows.len() * stride];
-            let passes = rows.len().div_ceil(S::BYTE_ROWS);
-            let (mut pass, mut row) = (0, 0);
+            let next = panel.bytes.as_ptr_range().end.cast();
+            let mut row = 0;
             while row < rows.len() {
                 let input = Input {
                     floats: &floats[row * k..],
@@ -238,22 +239,16 @@ impl Kernel for Product<'_> {
                     rows: &rows[row..],
                     k,
                 };
-                // The next panel is asked for, a share of it with each of these.
-                let ahead = Ahead {
-                    from: panel
-                        .bytes
-                        .as_ptr_range()
-                        .end
-                        .wrapping_add(pass * panel.bytes.len() / passes),
-                    step: (STEP * width).div_ceil(passes),
-                };
                 let left = panel::evenly(rows.len() - row, S::BYTE_ROWS);
                 // SAFETY: as many rows are left, the panel is whole, `product` has checked the
                 // target, and no other unit has these rows and columns.
                 row += super::by_rows!(S::BYTE_ROWS, left, ROWS => unsafe {
+                    let done = (row..row + ROWS, rows.len());
+                    let next = (next, panel.bytes.len());
+                    let lines = (STEP * width).div_ceil(LINE);
+                    let ahead = Ahead::share(next, done, stride / STEP, lines);
                     micro::<S, ROWS>(s, input, &panel, ahead, self.target, first + row)
                 });
-                pass += 1;
             }
         }
     }
@@ -279,13 +274,6 @@ struct Input<'a> {
     k: usize,
 }
 
-/// What is asked for meanwhile: so many bytes further with each step.
-#[derive(Clone, Copy)]
-struct Ahead {
-    from: *const i8,
-    step: usize,
-}
-
 /// `ROWS` rows times a panel, which are the rows of the target from `row` on.
 ///
 /// # Safety
@@ -307,10 +295,7 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
         let weights = panel.bytes.as_ptr().cast::<u8>();
         for i in (0..stride).step_by(STEP) {
             let w = weights.add(i * width);
-            let later = ahead.from.wrapping_add(i / STEP * ahead.step).cast::<u8>();
-            for line in (0..ahead.step).step_by(LINE) {
-                s.prefetch(later.wrapping_add(line));
-            }
+            ahead.ask(s, i / STEP);
             let (next, half) = (w.add(GROUP * width), GROUP * S::LANES);
             let w = [
                 [s.load_i(w), s.load_i(next)],
@@ -409,7 +394,7 @@ mod tests {
         for isa in Isa::available() {
             let panels = BytePanels::pack(isa, n, k, |o| &w[o * k..][..k]);
             let read: Vec<Vec<f32>> = (0..n).map(|o| panels.row(o).collect()).collect();
-            let steps = f32::from(isa.largest().1 - 2) / 4.0;
+            let steps = f32::from(isa.constants().largest_four - 2) / 4.0;
             for (read, w) in read.iter().flatten().zip(&w) {
                 assert!((read - w).abs() <= 0.501 * scale / steps, "{read} for {w}");
             }

@@ -23,6 +23,30 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S);
 }
 
+/// The constants of a [`Simd`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Constants {
+    /// [`Simd::LANES`]
+    pub(super) lanes: usize,
+    /// [`Simd::LARGEST_BYTE`]
+    #[cfg(test)]
+    pub(super) largest_byte: u8,
+    /// [`Simd::LARGEST_FOUR`]
+    pub(super) largest_four: u16,
+}
+
+impl Kernel for &mut Constants {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        *self = Constants {
+            lanes: S::LANES,
+            #[cfg(test)]
+            largest_byte: S::LARGEST_BYTE,
+            largest_four: S::LARGEST_FOUR,
+        };
+    }
+}
+
 impl Isa {
     /// The fastest way of this processor; one that is slower where the environment variable
     /// `ENGINE_ISA` names it (`portable`, `neon`, `avx2`, `avx512`), to compare them.
@@ -78,32 +102,11 @@ impl Isa {
         self == Self::Portable
     }
 
-    /// [`Simd::LARGEST_BYTE`] and [`Simd::LARGEST_FOUR`] of this way.
-    pub(super) fn largest(self) -> (u8, u16) {
-        struct Largest<'a>(&'a mut (u8, u16));
-        impl Kernel for Largest<'_> {
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) {
-                *self.0 = (S::LARGEST_BYTE, S::LARGEST_FOUR);
-            }
-        }
-        let mut largest = (0, 0);
-        self.run(Largest(&mut largest));
-        largest
-    }
-
-    /// [`Simd::LANES`] of this way.
-    pub(super) fn lanes(self) -> usize {
-        struct Lanes<'a>(&'a mut usize);
-        impl Kernel for Lanes<'_> {
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) {
-                *self.0 = S::LANES;
-            }
-        }
-        let mut lanes = 0;
-        self.run(Lanes(&mut lanes));
-        lanes
+    /// What kernels of this way are made for.
+    pub(super) fn constants(self) -> Constants {
+        let mut constants = Constants::default();
+        self.run(&mut constants);
+        constants
     }
 
     /// Runs a kernel this way, or portably if the processor does not know it.

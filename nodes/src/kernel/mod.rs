@@ -19,6 +19,7 @@
     reason = "loops over registers are plain, and of the same form for all arrays of a kernel"
 )]
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

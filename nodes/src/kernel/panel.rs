@@ -15,8 +15,9 @@
 //! main memory, which takes about as long as to multiply it.
 
 use super::{
+    ahead::Ahead,
     isa::{Isa, Kernel},
-    memory::{Buffer, Plain, borrow_memory, give_back},
+    memory::{Buffer, LINE, Plain, borrow_memory, give_back},
     simd::Simd,
     target::Target,
 };
@@ -168,7 +169,7 @@ pub(super) fn rows_within(rows: usize) -> usize {
 
 /// Columns of a panel: two vectors.
 pub(super) fn width(isa: Isa) -> usize {
-    2 * isa.lanes()
+    2 * isa.constants().lanes
 }
 
 struct Product<'a, E> {
@@ -228,23 +229,22 @@ impl<E: Element> Product<'_, E> {
             pitch: width,
             columns,
         };
-        let passes = rows.len().div_ceil(S::ROWS);
-        let share = inputs.len() * width / passes;
-        let (mut pass, mut row) = (0, 0);
+        let part = &values[..inputs.len() * width];
+        let next = (part.as_ptr_range().end.cast(), size_of_val(part));
+        let mut row = 0;
         while row < rows.len() {
             let x = self.x[(rows.start + row) * k + inputs.start..].as_ptr();
             let sums = sums[row * width..].as_mut_ptr();
-            let ahead = values
-                .as_ptr()
-                .wrapping_add(inputs.len() * width + pass * share);
             row += super::by_rows!(S::ROWS, evenly(rows.len() - row, S::ROWS), ROWS => unsafe {
                 // SAFETY: as the caller says; `sums` have room for a block of rows.
                 let begun = match inputs.start {
                     0 => [[s.zero(); 2]; ROWS],
                     _ => load(s, sums),
                 };
-                let ahead = Some((ahead, width / passes));
-                let acc = micro(s, shape, x, values.as_ptr(), ahead, begun);
+                let done = (row..row + ROWS, rows.len());
+                let lines = (width * size_of::<E>()).div_ceil(LINE);
+                let ahead = Ahead::share(next, done, inputs.len(), lines);
+                let acc = micro(s, shape, x, values.as_ptr(), Some(ahead), begun);
                 if inputs.end == k {
                     let place = (rows.start + row, panel * width);
                     write(s, self.target, place, columns, acc);
@@ -252,7 +252,6 @@ impl<E: Element> Product<'_, E> {
                     store(s, sums, acc);
                 }
             });
-            pass += 1;
         }
     }
 }
@@ -344,8 +343,7 @@ impl<E: Element> Kernel for Multiply<'_, E> {
     }
 }
 
-/// `ROWS` rows times two vectors of columns, added to `acc`. With each input memory is asked for, from
-/// `ahead` on, a number of values further each time.
+/// `ROWS` rows times two vectors of columns, added to `acc`. With each input some memory is asked for.
 ///
 /// # Safety
 /// The rows and the panel are those of the shape.
@@ -355,7 +353,7 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
     shape: Shape,
     x: *const f32,
     panel: *const E,
-    ahead: Option<(*const E, usize)>,
+    ahead: Option<Ahead>,
     mut acc: [[S::F; 2]; ROWS],
 ) -> [[S::F; 2]; ROWS] {
     // SAFETY: as the caller says.
@@ -363,8 +361,8 @@ unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
         for i in 0..shape.k {
             let w = panel.add(i * shape.pitch);
             let (w0, w1) = (E::load(s, w), E::load(s, w.add(S::LANES)));
-            if let Some((from, step)) = ahead {
-                s.prefetch(from.wrapping_add(i * step).cast());
+            if let Some(ahead) = ahead {
+                ahead.ask(s, i);
             }
             for r in 0..ROWS {
                 let x = s.splat(*x.add(r * shape.stride + i * shape.step));

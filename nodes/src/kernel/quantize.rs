@@ -332,7 +332,7 @@ mod tests {
             let others = || (0..k).filter(|i| *i != row.largest_at).map(|i| x[i]);
             let high = others().fold(0f32, f32::max);
             let low = others().fold(0f32, f32::min);
-            let bytes_up_to = f64::from(isa.largest().0);
+            let bytes_up_to = f64::from(isa.constants().largest_byte);
             let step = f64::from(high) / bytes_up_to - f64::from(low) / bytes_up_to;
             for (i, (x, q)) in x.iter().zip(bytes).enumerate() {
                 let read = row.read(i, *q);

@@ -11,6 +11,8 @@ use half::{bf16, f16};
 
 /// The most lanes that a vector has.
 pub(crate) const MAX_LANES: usize = 16;
+/// The most that [`Simd::TILE_ROWS`] is.
+pub(crate) const MAX_TILE_ROWS: usize = 8;
 
 /// A vector unit: `LANES` values of 32 bits, or four times as many bytes.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
@@ -20,11 +22,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const ROWS: usize;
     /// The same for products of bytes.
     const BYTE_ROWS: usize;
-    /// How many rows the micro-kernel of quantised tiles takes; it needs more registers a row.
+    /// How many rows the micro-kernel of quantised tiles takes, at most [`MAX_TILE_ROWS`]; it needs more
+    /// registers a row.
     const TILE_ROWS: usize;
-    /// From how many rows on the codes of a tile are brought into bytes before they are multiplied; never,
-    /// unless that was measured to pay.
-    const UNPACKED_FROM: usize = usize::MAX;
+    /// From how many rows on the codes of a tile are brought into bytes, and their sums put down, before they
+    /// are scaled; never, unless that was measured to pay.
+    const STAGED_FROM: usize = usize::MAX;
     /// `LANES` floats.
     type F: Copy;
     /// `LANES` integers of 32 bits, or their bytes.

@@ -1,14 +1,7 @@
 //! How the 32 codes of each of 16 outputs lie in a tile: in how many bits.
 
-use super::{
-    super::{memory::LINE, simd::Simd},
-    TILE,
-};
+use super::{super::simd::Simd, TILE};
 use std::marker::PhantomData;
-
-/// How far ahead of what is unpacked codes are asked for, in bytes: they come from main memory, and the
-/// processor itself does not look beyond a page.
-const AHEAD: usize = 4096;
 
 /// Four inputs of every output: a group.
 pub(super) const GROUP: usize = 4 * TILE;
@@ -88,19 +81,16 @@ impl<C: Codes> Codes for Unpacked<C> {
     }
 }
 
-/// Brings the codes of so many blocks into bytes, and asks for those to come.
+/// Brings the codes of so many blocks into bytes.
 ///
 /// # Safety
 /// The blocks are there, and room for so many times [`Full::BYTES`].
 #[inline(always)]
 pub(super) unsafe fn unpack<S: Simd, C: Codes>(s: S, blocks: usize, from: *const u8, to: *mut u8) {
     for b in 0..blocks {
-        // SAFETY: as the caller says; what is asked for may be anywhere.
+        // SAFETY: as the caller says.
         unsafe {
             let (from, to) = (from.add(b * C::BYTES), to.add(b * Full::BYTES));
-            for line in (0..C::BYTES).step_by(LINE) {
-                s.prefetch(from.wrapping_add(AHEAD + line));
-            }
             for g in 0..4 {
                 for lane in (0..TILE).step_by(S::LANES) {
                     let (low, high) = C::groups(s, from, g, lane);

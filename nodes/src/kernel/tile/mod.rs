@@ -44,7 +44,7 @@ use super::{
 use crate::compute;
 use codes::{Codes, Five, Four, Full, Six};
 use format::Read;
-use scales::{Halves, HalvesMin, Pair, Plain, Scales, Super};
+use scales::{At, Halves, HalvesMin, Pair, Plain, Scales, Super};
 
 /// Outputs of a tile.
 pub(super) const TILE: usize = 16;
@@ -116,6 +116,21 @@ impl Layout {
             scales,
             supers,
             size: size.next_multiple_of(64),
+        }
+    }
+
+    /// Where the scales of a block of a tile are.
+    ///
+    /// # Safety
+    /// The tile is whole and has such a block.
+    #[inline(always)]
+    unsafe fn at<C: Codes, S: Scales>(self, tile: *const u8, block: usize) -> At {
+        // SAFETY: as the caller says.
+        unsafe {
+            At {
+                block: tile.add(self.scales + block * S::BYTES),
+                supers: tile.add(self.supers + block / 8 * S::SUPER_BYTES),
+            }
         }
     }
 }
@@ -289,7 +304,9 @@ mod tests {
     #[test]
     fn products_equal_those_of_the_quantised_numbers() {
         for (format, _) in ALL {
-            for (m, n, k) in shapes(format.values()) {
+            // The last two have more inputs than are unpacked at a time.
+            let parts = [(9, 40, 9 * 256), (100, 17, 4 * 256)];
+            for (m, n, k) in shapes(format.values()).into_iter().chain(parts) {
                 check(format, m, n, k);
             }
         }
@@ -307,8 +324,8 @@ mod tests {
     #[test]
     fn the_largest_products_are_exact() {
         for (format, _) in ALL {
-            let (m, n, k) = (5, 17, 2 * format.values());
-            for bits in [0xff, 0x00] {
+            let (n, k) = (17, 2 * format.values());
+            for (m, bits) in [(5, 0xff), (5, 0x00), (9, 0xff), (9, 0x00)] {
                 let mut bytes = random_blocks(format, n * k, &mut Random(3));
                 for block in bytes.chunks_exact_mut(format.bytes()) {
                     let floats = floats(format);

@@ -2,11 +2,12 @@
 
 use super::{
     super::{
+        ahead::Ahead,
         by_rows,
         isa::{Isa, Kernel},
         memory::{LINE, borrow_memory, give_back},
         quantize::Block,
-        simd::Simd,
+        simd::{MAX_TILE_ROWS, Simd},
         target::Target,
     },
     Layout, TILE, Tiles,
@@ -18,6 +19,16 @@ use std::{hint::black_box, marker::PhantomData, ops::Range};
 
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
+/// The first of them ask for the next tile.
+const ASKING_ROWS: usize = 16;
+/// Blocks that are unpacked together, so that their codes and sums stay in the nearest cache.
+const STAGE: usize = 24;
+/// Bytes of their sums, two for each output of the rows that go together.
+const STAGED_SUMS: usize = STAGE * 2 * 4 * TILE * MAX_TILE_ROWS;
+/// Bytes of both.
+const STAGED: usize = STAGED_SUMS + STAGE * Full::BYTES;
+/// Bytes of the results of a row, which carry from some blocks to the next.
+const CARRIED: usize = 4 * TILE;
 
 /// The product over all tiles, on the current pool; lengths and target are checked.
 pub(super) fn run<C: Codes, G: Scales>(
@@ -54,29 +65,30 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
         let n = self.weight.n;
         let layout = Layout::of::<C, G>(self.weight.k);
         let data = self.weight.data.as_slice::<u8>();
-        let is_packed = C::BYTES < Full::BYTES;
-        let room = match is_packed && self.m >= S::UNPACKED_FROM {
-            true => layout.blocks * Full::BYTES,
+        let is_staged = C::BYTES < Full::BYTES && self.m >= S::STAGED_FROM;
+        let mut memory = borrow_memory::<u8>(match is_staged {
+            true => STAGED + ROWS_TOGETHER * CARRIED,
             false => 0,
-        };
-        let mut unpacked = borrow_memory::<u8>(room);
+        });
         for unit in self.units {
             let (rows, t) = rows_and_tile(unit, self.m, n);
             let tile = &data[t * layout.size..][..layout.size];
             let unit = Unit::new(layout, tile, (rows, t), (self.x, n), self.target);
-            // SAFETY: the tile is whole, and so are its codes after they are unpacked; the target is
-            // checked, and no other unit has these rows and columns.
+            // SAFETY: the tile is whole, the target is checked, no other unit has these rows and columns, and
+            // there is so much memory.
             unsafe {
-                if is_packed && unit.rows >= S::UNPACKED_FROM {
-                    let codes = unpacked.as_mut_slice::<u8>().as_mut_ptr();
-                    unpack::<S, C>(s, layout.blocks, tile.as_ptr(), codes);
-                    multiply::<S, Unpacked<C>, G>(s, unit, codes, false);
+                if is_staged && unit.rows >= S::STAGED_FROM {
+                    let memory = memory.as_mut_slice::<u8>().as_mut_ptr();
+                    match TILE / S::LANES {
+                        1 => multiply_staged::<S, C, G, 1>(s, unit, memory),
+                        _ => multiply_staged::<S, C, G, 2>(s, unit, memory),
+                    }
                 } else {
                     multiply::<S, C, G>(s, unit, tile.as_ptr(), true);
                 }
             }
         }
-        give_back(unpacked);
+        give_back(memory);
     }
 }
 
@@ -127,9 +139,47 @@ impl<'a> Unit<'a> {
             columns: TILE.min(n - t * TILE),
         }
     }
+
+    /// The blocks of a row.
+    #[inline(always)]
+    fn row(&self, row: usize) -> *const Block {
+        self.x[row * self.layout.blocks..].as_ptr()
+    }
+
+    /// What so many rows ask for while they are multiplied with so many outputs; nothing where others have
+    /// asked for all of the next tile.
+    #[inline(always)]
+    fn ahead<C: Codes, G: Scales>(
+        &self,
+        (row, rows): (usize, usize),
+        (lane, lanes): (usize, usize),
+    ) -> Option<Ahead> {
+        let asking = self.rows.min(ASKING_ROWS);
+        let done = lane / lanes * asking + row;
+        let done = (done..done + rows, asking * TILE / lanes);
+        let next = (self.tile.as_ptr_range().end, self.layout.size);
+        let lines = lines::<C, G>(lanes) + 1;
+        (row < asking).then(|| Ahead::share(next, done, self.layout.blocks, lines))
+    }
+
+    /// Writes results of a row, for the outputs from `lane` on.
+    ///
+    /// # Safety
+    /// The target is checked for the row and the columns, and nobody else has them.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, s: S, row: usize, lane: usize, values: S::F) {
+        if lane < self.columns {
+            let (row, column) = (self.place.0 + row, self.place.1 + lane);
+            // SAFETY: as the caller says.
+            unsafe {
+                self.target
+                    .write(s, row, column, self.columns - lane, values);
+            }
+        }
+    }
 }
 
-/// Multiplies a unit, whose tile has these codes. `fetch` says that nobody has asked for them yet.
+/// Multiplies a unit, whose tile has these codes. `fetch` says that nobody has asked for the next one yet.
 ///
 /// # Safety
 /// The tile is whole, and so are the codes; the target is checked for the rows and columns, and nobody
@@ -141,33 +191,108 @@ pub(super) unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
     codes: *const u8,
     fetch: bool,
 ) {
-    let Unit {
-        layout,
-        rows,
-        columns,
-        ..
-    } = unit;
-    for lane in (0..columns).step_by(S::LANES) {
+    for lane in (0..unit.columns).step_by(S::LANES) {
         let mut row = 0;
-        while row < rows {
-            let left = rows - row;
-            let x = unit.x[row * layout.blocks..].as_ptr();
-            let fetch = fetch && row == 0;
+        while row < unit.rows {
             // SAFETY: as many rows are left; otherwise as the caller says.
-            row += by_rows!(S::TILE_ROWS, [8, 4, 2], left, ROWS => unsafe {
-                let tile = unit.tile.as_ptr();
-                let acc = micro::<S, C, G, ROWS>(s, layout, (codes, tile), x, lane, fetch);
+            row += by_rows!(S::TILE_ROWS, [8, 4, 2], unit.rows - row, ROWS => unsafe {
+                let ahead = match fetch {
+                    true => unit.ahead::<C, G>((row, ROWS), (lane, S::LANES)),
+                    false => None,
+                };
+                let x = unit.row(row);
+                let codes = (codes, unit.tile.as_ptr());
+                let acc = micro::<S, C, G, ROWS>(s, unit.layout, codes, x, lane, ahead);
                 for r in 0..ROWS {
-                    let (row, column) = (unit.place.0 + row + r, unit.place.1 + lane);
-                    unit.target.write(s, row, column, columns - lane, acc[r]);
+                    unit.write(s, row + r, lane, acc[r]);
                 }
             });
         }
     }
 }
 
+/// As [`multiply`], for many rows: codes are unpacked first, and `VECTORS` vectors of outputs go together.
+/// Of some blocks all products are added up, then all sums are scaled: products of bytes and of floats in
+/// turns would wait for each other.
+///
+/// # Safety
+/// As there, and there are [`STAGED`] bytes and [`CARRIED`] for each row.
+#[inline(always)]
+unsafe fn multiply_staged<S: Simd, C: Codes, G: Scales, const VECTORS: usize>(
+    s: S,
+    unit: Unit<'_>,
+    memory: *mut u8,
+) {
+    let (layout, tile) = (unit.layout, unit.tile.as_ptr());
+    // SAFETY: the memory is so large.
+    let (codes, carried) = unsafe { (memory.add(STAGED_SUMS), memory.add(STAGED)) };
+    let parts = layout.blocks.div_ceil(STAGE).max(1);
+    let part = layout.blocks.div_ceil(parts).max(1);
+    // Even without blocks there is a result.
+    for first in (0..layout.blocks.max(1)).step_by(part) {
+        let blocks = first..layout.blocks.min(first + part);
+        let is_last = blocks.end == layout.blocks;
+        // SAFETY: the codes of so many blocks are there, and room for them.
+        unsafe { unpack::<S, C>(s, blocks.len(), tile.add(first * C::BYTES), codes) };
+        for lane in (0..unit.columns).step_by(VECTORS * S::LANES) {
+            let mut row = 0;
+            while row < unit.rows {
+                // SAFETY: as many rows are left; otherwise as the caller says.
+                row += by_rows!(S::TILE_ROWS, [8, 4, 2], unit.rows - row, ROWS => unsafe {
+                    let x = unit.row(row);
+                    let ahead = unit.ahead::<C, G>((row, ROWS), (lane, VECTORS * S::LANES));
+                    let mut to = memory;
+                    for b in blocks.clone() {
+                        if let Some(ahead) = ahead {
+                            ahead.ask(s, b);
+                        }
+                        let codes = codes.add((b - first) * Full::BYTES);
+                        let x = (x.add(b), layout.blocks);
+                        let of_block = sums::<S, Unpacked<C>, G, ROWS, VECTORS>(s, codes, x, lane);
+                        for sum in of_block[..halves::<G>()].as_flattened().as_flattened() {
+                            s.store_i(to, *sum);
+                            to = to.add(4 * S::LANES);
+                        }
+                    }
+                    let carried = carried.add(row * CARRIED + lane * 4).cast::<f32>();
+                    let place = |r: usize, v: usize| carried.wrapping_add(r * TILE + v * S::LANES);
+                    let mut acc = [[s.zero(); VECTORS]; ROWS];
+                    if first > 0 {
+                        for r in 0..ROWS {
+                            for v in 0..VECTORS {
+                                acc[r][v] = s.load(place(r, v));
+                            }
+                        }
+                    }
+                    let mut from = memory.cast_const();
+                    for b in blocks.clone() {
+                        let mut of_block = [[[s.splat_i(0); VECTORS]; ROWS]; 2];
+                        for sum in of_block[..halves::<G>()].as_flattened_mut().as_flattened_mut() {
+                            *sum = s.load_i(from);
+                            from = from.add(4 * S::LANES);
+                        }
+                        let (at, x) = (layout.at::<C, G>(tile, b), (x.add(b), layout.blocks));
+                        add_scaled::<S, Unpacked<C>, G, ROWS, VECTORS>(
+                            s, at, x, lane, of_block, &mut acc,
+                        );
+                    }
+                    for r in 0..ROWS {
+                        for v in 0..VECTORS {
+                            if is_last {
+                                unit.write(s, row + r, lane + v * S::LANES, acc[r][v]);
+                            } else {
+                                s.store(place(r, v), acc[r][v]);
+                            }
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
 /// `ROWS` rows times the outputs of a tile from `lane` on; its codes stand apart from its scales where they
-/// are unpacked. `fetch` says that it is the first time that the tile is read.
+/// are unpacked. With each block some memory is asked for.
 ///
 /// # Safety
 /// `codes` and `tile` are whole, and there are so many rows of blocks.
@@ -178,94 +303,151 @@ pub(super) unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     (codes, tile): (*const u8, *const u8),
     x: *const Block,
     lane: usize,
-    fetch: bool,
+    ahead: Option<Ahead>,
 ) -> [S::F; ROWS] {
-    let second = usize::from(G::HALVES);
-    // The next tile is asked for, a share of it with each block: it comes from main memory, and what is
-    // asked for in time is there when its turn comes.
-    let share = layout.size / (layout.blocks * TILE / S::LANES).max(1);
-    // Where products take several steps there are no registers to prepare the codes of all groups ahead of
-    // them, as a loop of known length would.
+    let mut acc = [[s.zero(); 1]; ROWS];
+    for b in 0..layout.blocks {
+        // SAFETY: inside of the tile and of the rows.
+        unsafe {
+            if let Some(ahead) = ahead {
+                ahead.ask(s, b);
+            }
+            let (codes, x) = (codes.add(b * C::BYTES), (x.add(b), layout.blocks));
+            let of_block = sums::<S, C, G, ROWS, 1>(s, codes, x, lane);
+            let at = layout.at::<C, G>(tile, b);
+            add_scaled::<S, C, G, ROWS, 1>(s, at, x, lane, of_block, &mut acc);
+        }
+    }
+    acc.map(|[acc]| acc)
+}
+
+/// What the products of a block's codes with rows, whose blocks are so far apart, add up to for the outputs from
+/// `lane` on; the second half has sums of its own where it has scales.
+///
+/// # Safety
+/// The codes of the block are there, and so many rows.
+#[inline(always)]
+unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    codes: *const u8,
+    (x, stride): (*const Block, usize),
+    lane: usize,
+) -> [[[S::I; VECTORS]; ROWS]; 2] {
+    let second = halves::<G>() - 1;
+    // Where products take several steps, or as many sums are open as there are registers, there are none to
+    // prepare the codes of all groups ahead of them, as a loop of known length would.
     let groups = if C::OPEN == 0 && S::CENTRES {
         black_box(4)
     } else {
         4
     };
-    let mut acc = [s.zero(); ROWS];
-    // SAFETY: inside of the tile and of the rows.
-    unsafe {
-        for b in 0..layout.blocks {
-            let codes = codes.add(b * C::BYTES);
-            if fetch {
-                let next = tile.wrapping_add(layout.size);
-                let passed = (lane / S::LANES * layout.blocks + b) * share;
-                for line in (0..share).step_by(LINE) {
-                    s.prefetch(next.wrapping_add(passed + line));
-                }
-            }
-            let mut sums = [[s.splat_i(0); ROWS]; 2];
-            let together = groups_together::<C, G>();
-            for first in (0..groups).step_by(together) {
-                let mut open = sums;
-                if C::OPEN > 0 {
-                    for half in 0..=second {
-                        for r in 0..ROWS {
-                            open[half][r] = s.open(sums[half][r]);
-                        }
-                    }
-                }
-                for g in first..first + together {
-                    let (low, high) = C::groups(s, codes, g, lane);
-                    for r in 0..ROWS {
-                        let q = (&raw const (*x.add(r * layout.blocks + b)).q).cast::<u8>();
-                        let q_low = s.splat_4(q.add(4 * g));
-                        let q_high = s.splat_4(q.add(16 + 4 * g));
-                        open[0][r] = dot::<S, C>(s, open[0][r], low, q_low);
-                        open[second][r] = dot::<S, C>(s, open[second][r], high, q_high);
-                    }
-                }
-                for half in 0..=second {
-                    for r in 0..ROWS {
-                        sums[half][r] = match C::OPEN {
-                            0 => open[half][r],
-                            _ => s.close(open[half][r], sums[half][r]),
-                        };
-                    }
-                }
-            }
-            let at = At {
-                block: tile.add(layout.scales + b * G::BYTES),
-                supers: tile.add(layout.supers + b / 8 * G::SUPER_BYTES),
-            };
+    let none = s.splat_i(0);
+    let mut sums = [[[none; VECTORS]; ROWS]; 2];
+    let together = groups_together::<C, G>();
+    for first in (0..groups).step_by(together) {
+        let mut open = sums;
+        if C::OPEN > 0 {
             for half in 0..=second {
-                let factor = G::factor(s, at, half, lane);
                 for r in 0..ROWS {
-                    let d = s.splat((*x.add(r * layout.blocks + b)).d);
-                    let sum = s.to_float(sums[half][r]);
-                    acc[r] = s.fma(sum, s.mul(factor, d), acc[r]);
-                }
-                // What is taken from every code comes off like a minimum, unless products do it.
-                let offset = if C::OPEN == 0 && S::CENTRES {
-                    0
-                } else {
-                    G::OFFSET
-                };
-                if G::MINIMUM || offset != 0 {
-                    let minimum = match offset {
-                        0 => G::minimum(s, at, half, lane),
-                        _ => s.mul(factor, s.splat(offset as f32)),
-                    };
-                    let minimum = s.sub(s.zero(), minimum);
-                    for r in 0..ROWS {
-                        let x = &*x.add(r * layout.blocks + b);
-                        let sum = if G::HALVES { x.d_sums[half] } else { x.d_sum };
-                        acc[r] = s.fma(minimum, s.splat(sum), acc[r]);
+                    for v in 0..VECTORS {
+                        open[half][r][v] = s.open(sums[half][r][v]);
                     }
                 }
             }
         }
+        let end = match VECTORS > 1 && together == 4 {
+            true => black_box(first + together),
+            false => first + together,
+        };
+        for g in first..end {
+            let mut codes_of = [(none, none); VECTORS];
+            for v in 0..VECTORS {
+                // SAFETY: the block is whole.
+                codes_of[v] = unsafe { C::groups(s, codes, g, lane + v * S::LANES) };
+            }
+            for r in 0..ROWS {
+                // SAFETY: there are so many rows.
+                let (low, high) = unsafe {
+                    let q = (&raw const (*x.add(r * stride)).q).cast::<u8>();
+                    (s.splat_4(q.add(4 * g)), s.splat_4(q.add(16 + 4 * g)))
+                };
+                for v in 0..VECTORS {
+                    open[0][r][v] = dot::<S, C>(s, open[0][r][v], codes_of[v].0, low);
+                    open[second][r][v] = dot::<S, C>(s, open[second][r][v], codes_of[v].1, high);
+                }
+            }
+        }
+        for half in 0..=second {
+            for r in 0..ROWS {
+                for v in 0..VECTORS {
+                    sums[half][r][v] = match C::OPEN {
+                        0 => open[half][r][v],
+                        _ => s.close(open[half][r][v], sums[half][r][v]),
+                    };
+                }
+            }
+        }
     }
-    acc
+    sums
+}
+
+/// Adds a block's sums to results, with the scales that are `at` some place.
+///
+/// # Safety
+/// The scales are there, and so many rows, whose blocks are so far apart.
+#[inline(always)]
+unsafe fn add_scaled<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    at: At,
+    (x, stride): (*const Block, usize),
+    lane: usize,
+    sums: [[[S::I; VECTORS]; ROWS]; 2],
+    acc: &mut [[S::F; VECTORS]; ROWS],
+) {
+    // What is taken from every code comes off like a minimum, unless products do it.
+    let offset = if C::OPEN == 0 && S::CENTRES {
+        0
+    } else {
+        G::OFFSET
+    };
+    for half in 0..halves::<G>() {
+        let (mut factors, mut minimums) = ([s.zero(); VECTORS], [s.zero(); VECTORS]);
+        for v in 0..VECTORS {
+            let lane = lane + v * S::LANES;
+            // SAFETY: as the caller says.
+            factors[v] = unsafe { G::factor(s, at, half, lane) };
+            let minimum = match offset {
+                // SAFETY: as the caller says.
+                0 => unsafe { G::minimum(s, at, half, lane) },
+                _ => s.mul(factors[v], s.splat(offset as f32)),
+            };
+            minimums[v] = s.sub(s.zero(), minimum);
+        }
+        for r in 0..ROWS {
+            // SAFETY: as the caller says.
+            let x = unsafe { &*x.add(r * stride) };
+            let d = s.splat(x.d);
+            let sum = s.splat(if G::HALVES { x.d_sums[half] } else { x.d_sum });
+            for v in 0..VECTORS {
+                let value = s.to_float(sums[half][r][v]);
+                acc[r][v] = s.fma(value, s.mul(factors[v], d), acc[r][v]);
+                if G::MINIMUM || offset != 0 {
+                    acc[r][v] = s.fma(minimums[v], sum, acc[r][v]);
+                }
+            }
+        }
+    }
+}
+
+/// How many sums a block has for each row and output.
+const fn halves<G: Scales>() -> usize {
+    if G::HALVES { 2 } else { 1 }
+}
+
+/// Cache lines that so many outputs of a block take at most, wherever they begin.
+pub(super) const fn lines<C: Codes, G: Scales>(outputs: usize) -> usize {
+    let bytes = C::BYTES + G::BYTES + G::SUPER_BYTES.div_ceil(8);
+    (bytes * outputs / TILE).div_ceil(LINE)
 }
 
 /// How many groups of low and of high codes go into one open sum: a divisor of 4.

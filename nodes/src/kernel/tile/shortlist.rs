@@ -18,16 +18,17 @@
 
 use super::{
     super::{
+        ahead::Ahead,
         by_rows,
         isa::{Isa, Kernel},
-        memory::{Cells, LINE, borrow_memory, give_back, written},
+        memory::{Cells, borrow_memory, give_back, written},
         quantize::{BLOCK, Block},
         simd::Simd,
     },
     Layout, TILE,
     codes::{Codes, Four, Full},
     halved::{Halved, MIDDLE, RADIUS, ROUNDING, Scale, layout, unite},
-    product::micro,
+    product::{lines, micro},
     scales::{At, Scales},
 };
 use crate::compute;
@@ -241,10 +242,10 @@ impl Kernel for Bounds<'_> {
                 let x = self.x[row..].as_ptr();
                 // SAFETY: the tile is whole, as many rows are left, and no other unit has this tile.
                 row += by_rows!(S::TILE_ROWS, [8, 4, 2], self.m - row, ROWS => unsafe {
-                    let fetch = row == 0;
+                    let done = row..row + ROWS;
                     let largest = match TILE / S::LANES {
-                        1 => bound::<S, ROWS, 1>(s, layout, tile, (x, self.m), fetch),
-                        _ => bound::<S, ROWS, 2>(s, layout, tile, (x, self.m), fetch),
+                        1 => bound::<S, ROWS, 1>(s, layout, tile, (x, self.m), done),
+                        _ => bound::<S, ROWS, 2>(s, layout, tile, (x, self.m), done),
                     };
                     for r in 0..ROWS {
                         self.out.at((row + r) * tiles + t, 1).write(largest[r]);
@@ -256,7 +257,7 @@ impl Kernel for Bounds<'_> {
 }
 
 /// The largest bounds of a tile for so many rows, whose inputs are `m` apart from one block to the next;
-/// `VECTORS` vectors of outputs at a time. `fetch` says that it is the first time that the tile is read.
+/// `VECTORS` vectors of outputs at a time. They are `done` of all rows.
 ///
 /// # Safety
 /// The tile is whole, and there are so many rows of inputs.
@@ -266,24 +267,22 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
     layout: Layout,
     tile: *const u8,
     (x, m): (*const Inputs, usize),
-    fetch: bool,
+    done: Range<usize>,
 ) -> [f32; ROWS] {
-    // As in a whole product, each block asks for its share of the next tile.
-    let share = layout.size / (layout.blocks * TILE / (VECTORS * S::LANES)).max(1);
+    let next = (tile.wrapping_add(layout.size), layout.size);
+    let lines = lines::<Four, Scale>(VECTORS * S::LANES) + 1;
     let none = s.splat_i(0);
     let mut largest = [f32::NEG_INFINITY; ROWS];
     for lane in (0..TILE).step_by(VECTORS * S::LANES) {
+        let begun = lane / (VECTORS * S::LANES) * m;
+        let done = begun + done.start..begun + done.end;
+        let all = m * TILE / (VECTORS * S::LANES);
+        let ahead = Ahead::share(next, (done, all), layout.blocks, lines);
         let mut acc = [[s.zero(); VECTORS]; ROWS];
         // SAFETY: inside of the tile and of the rows; what is asked for may be anywhere.
         unsafe {
             for b in 0..layout.blocks {
-                if fetch {
-                    let next = tile.wrapping_add(layout.size);
-                    let passed = (lane / (VECTORS * S::LANES) * layout.blocks + b) * share;
-                    for line in (0..share).step_by(LINE) {
-                        s.prefetch(next.wrapping_add(passed + line));
-                    }
-                }
+                ahead.ask(s, b);
                 let codes = tile.add(b * Four::BYTES);
                 let x = x.add(b * m);
                 let mut open = [[s.open(none); VECTORS]; ROWS];
@@ -367,8 +366,7 @@ impl Kernel for Exact<'_> {
                     let places = (codes.cast_const(), tile.upper);
                     // SAFETY: as above, and the row has as many blocks; no other unit has this pair.
                     unsafe {
-                        let [values] =
-                            micro::<S, Full, Scale, 1>(s, layout, places, x, lane, false);
+                        let [values] = micro::<S, Full, Scale, 1>(s, layout, places, x, lane, None);
                         s.store(self.out.at(at + lane, S::LANES), values);
                     }
                 }
