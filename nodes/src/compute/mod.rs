@@ -17,6 +17,8 @@ use std::{
 };
 use team::{Shared, Team};
 
+pub(crate) use team::share;
+
 thread_local! {
     /// The pool behind [`parallel`] on this thread.
     static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
@@ -75,6 +77,7 @@ pub fn current_threads() -> usize {
 /// Runs `work` over parts of `0..n` on the threads of the current pool, and returns when all are
 /// done.
 ///
+/// Each thread has a share of them, and takes parts of it in their order; who is through takes of others.
 /// Without a pool, inside of another call, or while another thread uses the pool, all of it runs on
 /// this thread. A panic in a part reaches the caller; parts that nobody had begun are skipped then.
 pub fn parallel(n: usize, work: impl Fn(Range<usize>) + Sync) {
@@ -159,6 +162,35 @@ mod tests {
             });
         });
         assert_eq!(ids.lock().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn each_thread_begins_with_its_own_share() {
+        let (pool, barrier) = (ComputePool::new(2), Barrier::new(2));
+        let begun = Mutex::new(HashSet::new());
+        pool.install(|| {
+            parallel(24, |range| {
+                if [0, 12].contains(&range.start) {
+                    barrier.wait(); // passes only when both threads are here
+                    begun.lock().unwrap().insert(thread::current().id());
+                }
+            });
+        });
+        assert_eq!(begun.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn shares_are_even_and_cover_everything() {
+        for (threads, n) in [(1, 5), (2, 5), (3, 2), (4, 0), (7, 100)] {
+            let shares: Vec<_> = (0..threads).map(|i| share(i, threads, n)).collect();
+            let all: Vec<usize> = shares.iter().cloned().flatten().collect();
+            assert_eq!(all, (0..n).collect::<Vec<_>>());
+            assert!(
+                shares
+                    .iter()
+                    .all(|share| share.len().abs_diff(n / threads) <= 1)
+            );
+        }
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! ```text
 //! owner                                     helper
 //! writes the job, opens, counts up ──────►  sees a new round: enters if still open
-//! takes units until none is left            takes units until none is left
+//! takes units of its share, then of others  takes units of its share, then of others
 //! closes; waits until nobody is inside ◄──  leaves; the last one out wakes the owner
 //! ```
 //!
 //! A helper that comes after the owner closed has missed nothing, and nobody has waited for it. The
 //! job lies where a helper may look only between entering and leaving, and the owner writes it only
 //! while the place is closed and empty.
+//!
+//! Every thread has a share of the units, one after the other, and takes parts of it in their order: what a
+//! kernel asks for ahead of its turn is then what comes next on the same thread. Who is through takes
+//! parts of the other shares.
 
 use super::INSIDE;
 use std::{
@@ -51,8 +55,8 @@ pub(super) struct Shared {
     round: AtomicUsize,
     /// [`OPEN`], and [`INSIDE_ONE`] for each helper that is inside.
     door: AtomicUsize,
-    /// The first unit that nobody has taken.
-    next: AtomicUsize,
+    /// For each thread, the owner first: how many units of its share are taken, or more.
+    taken: Vec<Taken>,
     /// See the module's documentation for who may look when.
     job: UnsafeCell<Option<Job>>,
     /// Somebody hands out work.
@@ -63,6 +67,11 @@ pub(super) struct Shared {
     /// Their handles; written once, before the first job.
     handles: Mutex<Vec<Thread>>,
 }
+
+/// A count on a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Taken(AtomicUsize);
 
 /// One call of [`Shared::run`].
 struct Job {
@@ -95,7 +104,7 @@ impl Team {
         let shared = Arc::new(Shared {
             round: AtomicUsize::new(0),
             door: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            taken: (0..=helpers).map(|_| Taken::default()).collect(),
             job: UnsafeCell::new(None),
             owned: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -141,7 +150,9 @@ impl Shared {
             return work(0..units); // another thread is at it
         }
         let part = (units / (self.threads() * PARTS)).max(1);
-        self.next.store(0, Relaxed);
+        for taken in &self.taken {
+            taken.0.store(0, Relaxed);
+        }
         // SAFETY: this thread owns the place (`owned`), and it is closed and empty: it was so in the
         // beginning, and every owner leaves it so. The lifetime of `work` may be forgotten because
         // helpers are gone before this function returns; it does not unwind in between.
@@ -164,7 +175,7 @@ impl Shared {
         let job = unsafe { (*self.job.get()).as_ref() };
         if let Some(job) = job {
             let outside = INSIDE.replace(true);
-            self.work(job);
+            self.work(job, 0);
             INSIDE.set(outside);
         }
         self.door.fetch_and(!OPEN, AcqRel);
@@ -191,19 +202,25 @@ impl Shared {
         }
     }
 
-    /// Takes units until none is left.
-    fn work(&self, job: &Job) {
-        loop {
-            let start = self.next.fetch_add(job.part, Relaxed);
-            if start >= job.units {
-                return;
-            }
-            let units = start..(start + job.part).min(job.units);
-            // SAFETY: the owner keeps what this points to until nobody is inside.
-            let work = AssertUnwindSafe(|| unsafe { (*job.work)(units) });
-            if let Err(panic) = catch_unwind(work) {
-                self.next.store(job.units, Relaxed); // the rest is of no use
-                lock(&job.panic).get_or_insert(panic);
+    /// Takes units until none is left, those of its own share first.
+    fn work(&self, job: &Job, me: usize) {
+        let threads = self.threads();
+        for thread in (me..threads).chain(0..me) {
+            let share = share(thread, threads, job.units);
+            loop {
+                let start = share.start + self.taken[thread].0.fetch_add(job.part, Relaxed);
+                if start >= share.end {
+                    break;
+                }
+                let units = start..share.end.min(start + job.part);
+                // SAFETY: the owner keeps what this points to until nobody is inside.
+                let work = AssertUnwindSafe(|| unsafe { (*job.work)(units) });
+                if let Err(panic) = catch_unwind(work) {
+                    for taken in &self.taken {
+                        taken.0.store(job.units, Relaxed); // the rest is of no use
+                    }
+                    lock(&job.panic).get_or_insert(panic);
+                }
             }
         }
     }
@@ -232,7 +249,7 @@ impl Shared {
             // SAFETY: inside, so the owner does not write.
             let job = unsafe { (*self.job.get()).as_ref() };
             let owner = job.map(|job| {
-                self.work(job);
+                self.work(job, me + 1);
                 job.owner.clone()
             });
             let last = self.door.fetch_sub(INSIDE_ONE, AcqRel) == INSIDE_ONE;
@@ -269,6 +286,11 @@ impl Shared {
         let inside = |door| (door & OPEN != 0).then_some(door + INSIDE_ONE);
         self.door.fetch_update(AcqRel, Acquire, inside).is_ok()
     }
+}
+
+/// The share of one of so many threads in `0..n`, as even as can be.
+pub(crate) fn share(thread: usize, threads: usize, n: usize) -> Range<usize> {
+    thread * n / threads..(thread + 1) * n / threads
 }
 
 /// The content of a mutex; a panic while it was held has left it whole.

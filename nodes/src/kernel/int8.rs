@@ -20,6 +20,7 @@
 
 use super::{
     ahead::Ahead,
+    grid::Grid,
     isa::{Isa, Kernel},
     memory::{Buffer, LINE},
     panel,
@@ -146,10 +147,11 @@ impl BytePanels {
         let rows = if self.k == 0 { &empty } else { rows };
         let panels = self.n.div_ceil(panel::width(isa));
         let block = panel::rows_within(BLOCK_BYTES / Bytes::stride(self.k).max(1));
-        compute::parallel(m.div_ceil(block) * panels, |units| {
+        let grid = Grid::new(m, block, panels);
+        compute::parallel(grid.units(), |units| {
             isa.run(Product {
                 weight: self,
-                block,
+                grid,
                 floats,
                 x,
                 rows,
@@ -200,8 +202,7 @@ fn place(width: usize, input: usize, column: usize) -> usize {
 
 struct Product<'a> {
     weight: &'a BytePanels,
-    /// Rows of a unit.
-    block: usize,
+    grid: Grid,
     floats: &'a [f32],
     x: &'a [u8],
     rows: &'a [Affine],
@@ -214,12 +215,11 @@ impl Kernel for Product<'_> {
     fn run<S: Simd>(self, s: S) {
         let (n, k, width) = (self.weight.n, self.weight.k, 2 * S::LANES);
         let stride = Bytes::stride(k);
-        let panels = n.div_ceil(width);
         let data = self.weight.data.as_slice::<i8>();
         for unit in self.units {
-            let (block, p) = (unit / panels, unit % panels);
-            let first = block * self.block;
-            let rows = &self.rows[first..][..self.block.min(self.rows.len() - first)];
+            let (rows, p) = self.grid.unit(unit);
+            let first = rows.start;
+            let rows = &self.rows[rows];
             let panel = Panel {
                 bytes: &data[p * stride * width..][..stride * width],
                 scales: &self.weight.scales[p * width..][..width],

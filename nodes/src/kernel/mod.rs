@@ -5,9 +5,9 @@
 //! - [`simd`] says what a kernel needs of a vector unit; [`avx512`], [`avx2`], `neon` and
 //!   [`portable`] have it; [`isa`] finds out at run time which of them this processor has.
 //! - [`panel`], [`int8`] and [`tile`] multiply rows with a packed weight of floats, of bytes, and of
-//!   GGUF's quantised blocks, of which the last can look for the largest results alone. [`target`] is what
-//!   they have in common at the end: bias, activation, residual. [`quantize`] turns rows into bytes for the
-//!   latter two; [`weight`] is any of them.
+//!   GGUF's quantised blocks, of which the last can look for the largest results alone. [`quantize`] turns rows into
+//!   bytes for the latter two; [`weight`] is any of them. They have in common how work is divided ([`grid`]), what
+//!   is asked for [`ahead`] of its turn, and the end: bias, activation, residual ([`target`]).
 //! - [`rows`] works row by row: norms, softmax, gates, rotary positions; [`low_rank`] adds adapters;
 //!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`].
 //!
@@ -25,6 +25,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod causal;
+mod grid;
 mod head;
 mod int8;
 mod isa;

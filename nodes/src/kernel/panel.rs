@@ -16,6 +16,7 @@
 
 use super::{
     ahead::Ahead,
+    grid::Grid,
     isa::{Isa, Kernel},
     memory::{Buffer, LINE, Plain, borrow_memory, give_back},
     simd::Simd,
@@ -147,11 +148,11 @@ impl<E: Element> Panels<E> {
         target.check(m, self.n);
         let panels = self.n.div_ceil(width(self.isa));
         let block = rows_within(BLOCK_VALUES / self.k.max(1)).min(BLOCK);
-        // Unit by unit: all panels for one block of rows, then for the next.
-        compute::parallel(m.div_ceil(block) * panels, |units| {
+        let grid = Grid::new(m, block, panels);
+        compute::parallel(grid.units(), |units| {
             self.isa.run(Product {
                 weight: self,
-                m,
+                grid,
                 block,
                 x,
                 target,
@@ -174,8 +175,8 @@ pub(super) fn width(isa: Isa) -> usize {
 
 struct Product<'a, E> {
     weight: &'a Panels<E>,
-    m: usize,
-    /// Rows of a unit.
+    grid: Grid,
+    /// Rows of a unit, at most.
     block: usize,
     x: &'a [f32],
     target: Target<'a>,
@@ -185,13 +186,11 @@ struct Product<'a, E> {
 impl<E: Element> Kernel for Product<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (n, k, width) = (self.weight.n, self.weight.k, 2 * S::LANES);
-        let panels = n.div_ceil(width);
+        let (k, width) = (self.weight.k, 2 * S::LANES);
         let mut memory = borrow_memory::<f32>(self.block * width);
         let sums = memory.as_mut_slice();
         for unit in self.units.clone() {
-            let (block, p) = (unit / panels, unit % panels);
-            let rows = block * self.block..self.m.min((block + 1) * self.block);
+            let (rows, p) = self.grid.unit(unit);
             // Even without inputs there is a result.
             for from in (0..k.max(1)).step_by(PART) {
                 let inputs = from..k.min(from + PART);

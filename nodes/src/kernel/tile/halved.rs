@@ -16,6 +16,7 @@
 
 use super::{
     super::{
+        grid::Grid,
         isa::{Isa, Kernel},
         memory::{Buffer, Cells, LINE, borrow_memory, give_back},
         quantize::{BLOCK, Block},
@@ -25,7 +26,7 @@ use super::{
     Format, Layout, TILE,
     codes::{Codes, Four, Full, GROUP},
     format::Read,
-    product::{Unit, multiply, rows_and_tile, units},
+    product::{Unit, grid, multiply},
     scales::{Plain, Scales},
 };
 use crate::compute;
@@ -156,10 +157,11 @@ impl Halved {
     pub(crate) fn product(&self, isa: Isa, m: usize, x: &[Block], target: Target<'_>) {
         assert_eq!(x.len(), m * self.k / BLOCK, "the input of a product");
         target.check(m, self.n);
-        compute::parallel(units(m, self.n), |units| {
+        let grid = grid(m, self.n);
+        compute::parallel(grid.units(), |units| {
             isa.run(Product {
                 weight: self,
-                m,
+                grid,
                 x,
                 target,
                 units,
@@ -200,7 +202,7 @@ fn distance(codes: &[u8; BLOCK]) -> f32 {
 
 struct Product<'a> {
     weight: &'a Halved,
-    m: usize,
+    grid: Grid,
     x: &'a [Block],
     target: Target<'a>,
     units: Range<usize>,
@@ -213,7 +215,7 @@ impl Kernel for Product<'_> {
         let layout = layout(self.weight.k);
         let mut memory = borrow_memory::<u8>(layout.blocks * Full::BYTES);
         for unit in self.units {
-            let (rows, t) = rows_and_tile(unit, self.m, n);
+            let (rows, t) = self.grid.unit(unit);
             let (upper, _) = self.weight.tile(layout, t);
             let unit = Unit::new(layout, upper, (rows, t), (self.x, n), self.target);
             let codes = memory.as_mut_slice::<u8>().as_mut_ptr();

@@ -4,6 +4,7 @@ use super::{
     super::{
         ahead::Ahead,
         by_rows,
+        grid::Grid,
         isa::{Isa, Kernel},
         memory::{LINE, borrow_memory, give_back},
         quantize::Block,
@@ -38,10 +39,12 @@ pub(super) fn run<C: Codes, G: Scales>(
     x: &[Block],
     target: Target<'_>,
 ) {
-    compute::parallel(units(m, weight.n), |units| {
+    let grid = grid(m, weight.n);
+    compute::parallel(grid.units(), |units| {
         isa.run(Product::<C, G> {
             weight,
             m,
+            grid,
             x,
             target,
             units,
@@ -53,6 +56,7 @@ pub(super) fn run<C: Codes, G: Scales>(
 struct Product<'a, C, G> {
     weight: &'a Tiles,
     m: usize,
+    grid: Grid,
     x: &'a [Block],
     target: Target<'a>,
     units: Range<usize>,
@@ -71,7 +75,7 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
             false => 0,
         });
         for unit in self.units {
-            let (rows, t) = rows_and_tile(unit, self.m, n);
+            let (rows, t) = self.grid.unit(unit);
             let tile = &data[t * layout.size..][..layout.size];
             let unit = Unit::new(layout, tile, (rows, t), (self.x, n), self.target);
             // SAFETY: the tile is whole, the target is checked, no other unit has these rows and columns, and
@@ -92,17 +96,9 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
     }
 }
 
-/// How many units a product of `m` rows with `n` outputs has: parts of the rows, each with every tile.
-pub(super) fn units(m: usize, n: usize) -> usize {
-    m.div_ceil(ROWS_TOGETHER) * n.div_ceil(TILE)
-}
-
-/// The rows of a unit, and its tile.
-#[inline(always)]
-pub(super) fn rows_and_tile(unit: usize, m: usize, n: usize) -> (Range<usize>, usize) {
-    let tiles = n.div_ceil(TILE);
-    let first = unit / tiles * ROWS_TOGETHER;
-    (first..m.min(first + ROWS_TOGETHER), unit % tiles)
+/// The units of a product of `m` rows with `n` outputs: some rows times a tile.
+pub(super) fn grid(m: usize, n: usize) -> Grid {
+    Grid::new(m, ROWS_TOGETHER, n.div_ceil(TILE))
 }
 
 /// Some rows times one tile.
@@ -155,11 +151,9 @@ impl<'a> Unit<'a> {
         (lane, lanes): (usize, usize),
     ) -> Option<Ahead> {
         let asking = self.rows.min(ASKING_ROWS);
-        let done = lane / lanes * asking + row;
-        let done = (done..done + rows, asking * TILE / lanes);
-        let next = (self.tile.as_ptr_range().end, self.layout.size);
-        let lines = lines::<C, G>(lanes) + 1;
-        (row < asking).then(|| Ahead::share(next, done, self.layout.blocks, lines))
+        let tile = self.tile.as_ptr();
+        (row < asking)
+            .then(|| ahead::<C, G>(self.layout, tile, (row..row + rows, asking), (lane, lanes)))
     }
 
     /// Writes results of a row, for the outputs from `lane` on.
@@ -212,8 +206,6 @@ pub(super) unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
 }
 
 /// As [`multiply`], for many rows: codes are unpacked first, and `VECTORS` vectors of outputs go together.
-/// Of some blocks all products are added up, then all sums are scaled: products of bytes and of floats in
-/// turns would wait for each other.
 ///
 /// # Safety
 /// As there, and there are [`STAGED`] bytes and [`CARRIED`] for each row.
@@ -230,62 +222,104 @@ unsafe fn multiply_staged<S: Simd, C: Codes, G: Scales, const VECTORS: usize>(
     let part = layout.blocks.div_ceil(parts).max(1);
     // Even without blocks there is a result.
     for first in (0..layout.blocks.max(1)).step_by(part) {
-        let blocks = first..layout.blocks.min(first + part);
-        let is_last = blocks.end == layout.blocks;
+        let stage = Stage {
+            unit,
+            blocks: first..layout.blocks.min(first + part),
+            codes,
+            sums: memory,
+            carried: carried.cast(),
+        };
         // SAFETY: the codes of so many blocks are there, and room for them.
-        unsafe { unpack::<S, C>(s, blocks.len(), tile.add(first * C::BYTES), codes) };
+        unsafe { unpack::<S, C>(s, stage.blocks.len(), tile.add(first * C::BYTES), codes) };
         for lane in (0..unit.columns).step_by(VECTORS * S::LANES) {
             let mut row = 0;
             while row < unit.rows {
                 // SAFETY: as many rows are left; otherwise as the caller says.
                 row += by_rows!(S::TILE_ROWS, [8, 4, 2], unit.rows - row, ROWS => unsafe {
-                    let x = unit.row(row);
-                    let ahead = unit.ahead::<C, G>((row, ROWS), (lane, VECTORS * S::LANES));
-                    let mut to = memory;
-                    for b in blocks.clone() {
-                        if let Some(ahead) = ahead {
-                            ahead.ask(s, b);
-                        }
-                        let codes = codes.add((b - first) * Full::BYTES);
-                        let x = (x.add(b), layout.blocks);
-                        let of_block = sums::<S, Unpacked<C>, G, ROWS, VECTORS>(s, codes, x, lane);
-                        for sum in of_block[..halves::<G>()].as_flattened().as_flattened() {
-                            s.store_i(to, *sum);
-                            to = to.add(4 * S::LANES);
-                        }
-                    }
-                    let carried = carried.add(row * CARRIED + lane * 4).cast::<f32>();
-                    let place = |r: usize, v: usize| carried.wrapping_add(r * TILE + v * S::LANES);
-                    let mut acc = [[s.zero(); VECTORS]; ROWS];
-                    if first > 0 {
-                        for r in 0..ROWS {
-                            for v in 0..VECTORS {
-                                acc[r][v] = s.load(place(r, v));
-                            }
-                        }
-                    }
-                    let mut from = memory.cast_const();
-                    for b in blocks.clone() {
-                        let mut of_block = [[[s.splat_i(0); VECTORS]; ROWS]; 2];
-                        for sum in of_block[..halves::<G>()].as_flattened_mut().as_flattened_mut() {
-                            *sum = s.load_i(from);
-                            from = from.add(4 * S::LANES);
-                        }
-                        let (at, x) = (layout.at::<C, G>(tile, b), (x.add(b), layout.blocks));
-                        add_scaled::<S, Unpacked<C>, G, ROWS, VECTORS>(
-                            s, at, x, lane, of_block, &mut acc,
-                        );
-                    }
-                    for r in 0..ROWS {
-                        for v in 0..VECTORS {
-                            if is_last {
-                                unit.write(s, row + r, lane + v * S::LANES, acc[r][v]);
-                            } else {
-                                s.store(place(r, v), acc[r][v]);
-                            }
-                        }
-                    }
+                    stage.micro::<S, C, G, ROWS, VECTORS>(s, row, lane);
                 });
+            }
+        }
+    }
+}
+
+/// Some blocks of a unit, whose codes are unpacked.
+struct Stage<'a> {
+    unit: Unit<'a>,
+    blocks: Range<usize>,
+    codes: *const u8,
+    /// Room for the sums of [`STAGE`] blocks.
+    sums: *mut u8,
+    /// The results up to these blocks: [`CARRIED`] bytes a row.
+    carried: *mut f32,
+}
+
+impl Stage<'_> {
+    /// `ROWS` rows, from `row` on, times the outputs from `lane` on. Of all blocks the products are added up,
+    /// then all sums are scaled: products of bytes and of floats in turns would wait for each other.
+    ///
+    /// # Safety
+    /// As for [`multiply_staged`], and there are so many rows and outputs.
+    #[inline(always)]
+    unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
+        &self,
+        s: S,
+        row: usize,
+        lane: usize,
+    ) {
+        let Unit { layout, tile, .. } = self.unit;
+        let x = self.unit.row(row);
+        let ahead = self
+            .unit
+            .ahead::<C, G>((row, ROWS), (lane, VECTORS * S::LANES));
+        let carried = self.carried.wrapping_add(row * TILE + lane);
+        let carried = |r: usize, v: usize| carried.wrapping_add(r * TILE + v * S::LANES);
+        // SAFETY: as the caller says.
+        unsafe {
+            let mut to = self.sums;
+            for b in self.blocks.clone() {
+                if let Some(ahead) = ahead {
+                    ahead.ask(s, b);
+                }
+                let codes = self.codes.add((b - self.blocks.start) * Full::BYTES);
+                let x = (x.add(b), layout.blocks);
+                let of_block = sums::<S, Unpacked<C>, G, ROWS, VECTORS>(s, codes, x, lane);
+                for sum in of_block[..halves::<G>()].as_flattened().as_flattened() {
+                    s.store_i(to, *sum);
+                    to = to.add(4 * S::LANES);
+                }
+            }
+            let mut acc = [[s.zero(); VECTORS]; ROWS];
+            if self.blocks.start > 0 {
+                for r in 0..ROWS {
+                    for v in 0..VECTORS {
+                        acc[r][v] = s.load(carried(r, v));
+                    }
+                }
+            }
+            let mut from = self.sums.cast_const();
+            for b in self.blocks.clone() {
+                let mut of_block = [[[s.splat_i(0); VECTORS]; ROWS]; 2];
+                for sum in of_block[..halves::<G>()]
+                    .as_flattened_mut()
+                    .as_flattened_mut()
+                {
+                    *sum = s.load_i(from);
+                    from = from.add(4 * S::LANES);
+                }
+                let at = layout.at::<C, G>(tile.as_ptr(), b);
+                let x = (x.add(b), layout.blocks);
+                add_scaled::<S, Unpacked<C>, G, ROWS, VECTORS>(s, at, x, lane, of_block, &mut acc);
+            }
+            let is_last = self.blocks.end == layout.blocks;
+            for r in 0..ROWS {
+                for v in 0..VECTORS {
+                    if is_last {
+                        self.unit.write(s, row + r, lane + v * S::LANES, acc[r][v]);
+                    } else {
+                        s.store(carried(r, v), acc[r][v]);
+                    }
+                }
             }
         }
     }
@@ -444,10 +478,22 @@ const fn halves<G: Scales>() -> usize {
     if G::HALVES { 2 } else { 1 }
 }
 
-/// Cache lines that so many outputs of a block take at most, wherever they begin.
-pub(super) const fn lines<C: Codes, G: Scales>(outputs: usize) -> usize {
+/// What some of so many rows ask for, the next tile, while they are multiplied with the outputs from `lane` on, of
+/// which `lanes` go together.
+#[inline(always)]
+pub(super) fn ahead<C: Codes, G: Scales>(
+    layout: Layout,
+    tile: *const u8,
+    (rows, all): (Range<usize>, usize),
+    (lane, lanes): (usize, usize),
+) -> Ahead {
+    let next = (tile.wrapping_add(layout.size), layout.size);
+    let begun = lane / lanes * all;
+    let done = (begun + rows.start..begun + rows.end, all * TILE / lanes);
     let bytes = C::BYTES + G::BYTES + G::SUPER_BYTES.div_ceil(8);
-    (bytes * outputs / TILE).div_ceil(LINE)
+    // One more for what a tile is filled up with, and for what else it may hold.
+    let lines = (bytes * lanes / TILE).div_ceil(LINE) + 1;
+    Ahead::share(next, done, layout.blocks, lines)
 }
 
 /// How many groups of low and of high codes go into one open sum: a divisor of 4.

@@ -18,7 +18,6 @@
 
 use super::{
     super::{
-        ahead::Ahead,
         by_rows,
         isa::{Isa, Kernel},
         memory::{Cells, borrow_memory, give_back, written},
@@ -28,8 +27,8 @@ use super::{
     Layout, TILE,
     codes::{Codes, Four, Full},
     halved::{Halved, MIDDLE, RADIUS, ROUNDING, Scale, layout, unite},
-    product::{lines, micro},
-    scales::{At, Scales},
+    product::{ahead, micro},
+    scales::Scales,
 };
 use crate::compute;
 use std::{hint::black_box, ops::Range};
@@ -269,15 +268,11 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
     (x, m): (*const Inputs, usize),
     done: Range<usize>,
 ) -> [f32; ROWS] {
-    let next = (tile.wrapping_add(layout.size), layout.size);
-    let lines = lines::<Four, Scale>(VECTORS * S::LANES) + 1;
     let none = s.splat_i(0);
     let mut largest = [f32::NEG_INFINITY; ROWS];
     for lane in (0..TILE).step_by(VECTORS * S::LANES) {
-        let begun = lane / (VECTORS * S::LANES) * m;
-        let done = begun + done.start..begun + done.end;
-        let all = m * TILE / (VECTORS * S::LANES);
-        let ahead = Ahead::share(next, (done, all), layout.blocks, lines);
+        let rows = (done.clone(), m);
+        let ahead = ahead::<Four, Scale>(layout, tile, rows, (lane, VECTORS * S::LANES));
         let mut acc = [[s.zero(); VECTORS]; ROWS];
         // SAFETY: inside of the tile and of the rows; what is asked for may be anywhere.
         unsafe {
@@ -305,10 +300,7 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
                         }
                     }
                 }
-                let at = At {
-                    block: tile.add(layout.scales + b * Scale::BYTES),
-                    supers: tile,
-                };
+                let at = layout.at::<Four, Scale>(tile, b);
                 let radii = tile.add(layout.supers + b * TILE);
                 let (mut scales, mut reach) = ([s.zero(); VECTORS], [s.zero(); VECTORS]);
                 for v in 0..VECTORS {
