@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use nodes::{
     adapter::{Adapter, Base, Linear},
-    ops::add_low_rank,
+    ops::{LowRankRows, add_low_rank},
 };
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use std::{collections::BTreeMap, error::Error, fs, sync::Arc};
@@ -88,11 +88,17 @@ impl Shelf {
     pub fn is_right(&self, adapter: &Adapter, number: usize) -> Result<bool> {
         let expected = (number * RANK) as f32;
         for (path, linear) in &self.base.linears {
-            let rows = [adapter.lora(path)];
-            let y = add_low_rank(&self.y, 0, &self.x, &rows)?.flatten_all()?;
+            let layer = LowRankRows {
+                first: 0,
+                adapters: vec![adapter.lora(path)],
+            };
+            if layer.adapters[0].is_none() {
+                return Ok(false);
+            }
+            let y = add_low_rank(&self.y, &self.x, &[layer])?.flatten_all()?;
             let y = y.to_vec1::<f32>()?;
             let near = |y: &f32| (y - expected).abs() <= 1e-3 * expected.max(1.0);
-            if rows[0].is_none() || !y[..linear.outputs].iter().all(near) {
+            if !y[..linear.outputs].iter().all(near) {
                 return Ok(false);
             }
         }

@@ -1,7 +1,7 @@
 //! Which rows of a packed batch take which adapter.
 
 use super::Adapter;
-use crate::ops::add_low_rank;
+use crate::ops::{LowRank, LowRankRows, add_low_rank};
 use candle_core::{Result, Tensor};
 use std::{ops::Range, sync::Arc};
 
@@ -33,26 +33,45 @@ impl AdapterRows {
             .any(|(_, adapter)| adapter.lora(path).is_some())
     }
 
-    /// Adds to `y` what the adapters of its rows add to the linear layer `path`: `x` is what the layer
-    /// read, `y` what it gave, its outputs beginning at the column `first` (layers that are computed
-    /// together share one `y`).
+    /// Adds to `y` what the adapters of its rows add to linear layers that are computed together: `x` is what
+    /// they read, `y` what they gave. Of each the path is named, and the column of its first output.
     ///
     /// # Errors
     /// Tensors that do not fit.
-    pub fn add(&self, path: &str, y: Tensor, first: usize, x: &Tensor) -> Result<Tensor> {
-        let mut rows = Vec::new();
+    pub fn add<'a>(
+        &self,
+        layers: impl IntoIterator<Item = (&'a str, usize)>,
+        y: Tensor,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        if self.0.is_empty() {
+            return Ok(y);
+        }
+        let rows = y.dim(0)?;
+        let mut changed = Vec::new();
+        for (path, first) in layers {
+            if let Some(adapters) = self.of(path, rows)? {
+                changed.push(LowRankRows { first, adapters });
+            }
+        }
+        if changed.is_empty() {
+            return Ok(y);
+        }
+        add_low_rank(&y, x, &changed)
+    }
+
+    /// The adapters of so many rows for a layer; none where no row has one.
+    fn of(&self, path: &str, rows: usize) -> Result<Option<Vec<Option<&LowRank>>>> {
+        let mut of_rows = None;
         for (range, adapter) in &self.0 {
             if let Some(lora) = adapter.lora(path) {
-                rows.resize(y.dim(0)?, None);
-                match rows.get_mut(range.clone()) {
-                    Some(rows) => rows.fill(Some(lora)),
-                    None => candle_core::bail!("rows {range:?} of {:?}", y.shape()),
+                let of_rows = of_rows.get_or_insert_with(|| vec![None; rows]);
+                match of_rows.get_mut(range.clone()) {
+                    Some(of_rows) => of_rows.fill(Some(lora)),
+                    None => candle_core::bail!("adapters for {range:?} of {rows} rows"),
                 }
             }
         }
-        if rows.is_empty() {
-            return Ok(y);
-        }
-        add_low_rank(&y, first, x, &rows)
+        Ok(of_rows)
     }
 }

@@ -24,41 +24,42 @@ pub(crate) struct Factors<'a> {
 pub(crate) struct Rows<'a> {
     /// `[m, k]`.
     pub(crate) x: &'a [f32],
-    /// `[m, width]`, changed from column `first` on.
+    /// `[m, width]`.
     pub(crate) y: &'a mut [f32],
+    pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) width: usize,
-    pub(crate) first: usize,
 }
 
-/// Adds to each row what its adapter makes of it.
-pub(crate) fn add(isa: Isa, rows: Rows<'_>, adapters: &[Option<Factors<'_>>]) {
-    let Rows {
-        x,
-        y,
-        k,
-        width,
-        first,
-    } = rows;
-    let m = adapters.len();
+/// The adapters of all rows for the columns from `first` on.
+pub(crate) struct Part<'a> {
+    pub(crate) first: usize,
+    pub(crate) adapters: Vec<Option<Factors<'a>>>,
+}
+
+/// Adds to each row what its adapters make of it.
+pub(crate) fn add(isa: Isa, rows: Rows<'_>, parts: &[Part<'_>]) {
+    let Rows { x, y, m, k, width } = rows;
     assert!(x.len() == m * k && y.len() == m * width, "rows");
-    for adapter in adapters.iter().flatten() {
-        let n = adapter.b.len().checked_div(adapter.rank).unwrap_or(0);
-        assert!(
-            adapter.a.len() == adapter.rank * k && first + n <= width,
-            "adapter"
-        );
+    for Part { first, adapters } in parts {
+        assert_eq!(adapters.len(), m, "adapters");
+        for adapter in adapters.iter().flatten() {
+            let n = adapter.b.len().checked_div(adapter.rank).unwrap_or(0);
+            assert!(
+                adapter.a.len() == adapter.rank * k && first + n <= width,
+                "adapter"
+            );
+        }
     }
     let y = Cells::of(y);
-    in_parts(m, 16 * k, |part| {
+    in_parts(m, 16 * k, |rows| {
         isa.run(Add {
             x,
             y,
             k,
             width,
-            first,
-            adapters,
-            part,
+            parts,
+            rows,
         });
     });
 }
@@ -68,29 +69,30 @@ struct Add<'a> {
     y: Cells<'a, f32>,
     k: usize,
     width: usize,
-    first: usize,
-    adapters: &'a [Option<Factors<'a>>],
-    part: Range<usize>,
+    parts: &'a [Part<'a>],
+    rows: Range<usize>,
 }
 
 impl Kernel for Add<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for row in self.part {
-            let Some(adapter) = self.adapters[row] else {
-                continue;
-            };
+        for row in self.rows {
             let x = &self.x[row * self.k..][..self.k];
-            // SAFETY: each row is in one part.
+            // SAFETY: each row is in one range.
             let y = unsafe { self.y.slice(row * self.width, self.width) };
-            let n = adapter.b.len().checked_div(adapter.rank).unwrap_or(0);
-            let y = &mut y[self.first..self.first + n];
-            let mut j = 0;
-            while j < adapter.rank {
-                j += by_rows!(MOST_RANKS, [4, 2], adapter.rank - j, RANKS => {
-                    let (a, b) = (&adapter.a[j * self.k..], &adapter.b[j * n..]);
-                    add_row::<S, RANKS>(s, x, a, b, y);
-                });
+            for Part { first, adapters } in self.parts {
+                let Some(adapter) = adapters[row] else {
+                    continue;
+                };
+                let n = adapter.b.len().checked_div(adapter.rank).unwrap_or(0);
+                let y = &mut y[*first..first + n];
+                let mut j = 0;
+                while j < adapter.rank {
+                    j += by_rows!(MOST_RANKS, [4, 2], adapter.rank - j, RANKS => {
+                        let (a, b) = (&adapter.a[j * self.k..], &adapter.b[j * n..]);
+                        add_row::<S, RANKS>(s, x, a, b, y);
+                    });
+                }
             }
         }
     }
@@ -129,11 +131,11 @@ mod tests {
 
     #[test]
     fn rows_get_their_own_adapter() {
-        let (m, k, width, first) = (7, 37, 50, 11);
+        let (m, k, width) = (7, 37, 50);
         let mut random = Random(3);
         let (x, y) = (random.floats(m * k), random.floats(m * width));
         let (a, b) = (random.floats(5 * k), random.floats(5 * 20));
-        let adapters = [
+        let adapters = vec![
             Some(Factors {
                 a: &a,
                 b: &b,
@@ -162,17 +164,24 @@ mod tests {
                 rank: 5,
             }),
         ];
+        let mut others = adapters.clone();
+        others.rotate_left(2);
+        others[2] = None;
+        let parts = [(11, adapters), (3, others)];
+        let parts = parts.map(|(first, adapters)| Part { first, adapters });
         let mut want: Vec<f64> = y.iter().map(|y| f64::from(*y)).collect();
-        for (row, adapter) in adapters.iter().enumerate() {
-            let Some(Factors { a, b, rank }) = adapter else {
-                continue;
-            };
-            for j in 0..*rank {
-                let products = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(a[j * k + i]));
-                let sum: f64 = products.sum();
-                let n = b.len() / rank;
-                for i in 0..n {
-                    want[row * width + first + i] += sum * f64::from(b[j * n + i]);
+        for Part { first, adapters } in &parts {
+            for (row, adapter) in adapters.iter().enumerate() {
+                let Some(Factors { a, b, rank }) = adapter else {
+                    continue;
+                };
+                for j in 0..*rank {
+                    let at = |i| f64::from(x[row * k + i]) * f64::from(a[j * k + i]);
+                    let sum: f64 = (0..k).map(at).sum();
+                    let n = b.len() / rank;
+                    for i in 0..n {
+                        want[row * width + first + i] += sum * f64::from(b[j * n + i]);
+                    }
                 }
             }
         }
@@ -181,11 +190,11 @@ mod tests {
             let rows = Rows {
                 x: &x,
                 y: &mut y,
+                m,
                 k,
                 width,
-                first,
             };
-            add(isa, rows, &adapters);
+            add(isa, rows, &parts);
             assert_near(&format!("{isa:?}"), &y, &want, |_| 1e-5);
         }
     }

@@ -51,7 +51,7 @@ pub use causal::{CausalAttention, KvRow};
 pub(crate) use causal::{Slab, attention as causal_attention};
 pub(crate) use int8::{BytePanels, MAX_INPUTS as MAX_BYTE_INPUTS};
 pub(crate) use isa::Isa;
-pub(crate) use low_rank::{Factors, Rows as LowRankRows, add as add_low_rank};
+pub(crate) use low_rank::{Factors, Part as LowRankPart, Rows as LowRankRows, add as add_low_rank};
 pub(crate) use packed::attention as packed_attention;
 pub(crate) use panel::{Element, Panels};
 pub(crate) use rows::{Angles, Gate, gated, layer_norm, rms_norm, rope, softmax};

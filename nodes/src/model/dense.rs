@@ -90,13 +90,11 @@ impl Dense {
         residual: Option<&Tensor>,
         adapters: &AdapterRows,
     ) -> Result<Tensor> {
-        let mut y = self
-            .linear
-            .forward(x, residual.map_or(Then::Nothing, Then::Add))?;
-        for (part, path) in self.paths.iter().enumerate() {
-            y = adapters.add(path, y, part * self.width, x)?;
-        }
-        Ok(y)
+        let then = residual.map_or(Then::Nothing, Then::Add);
+        let y = self.linear.forward(x, then)?;
+        let layers = self.paths.iter().enumerate();
+        let layers = layers.map(|(part, path)| (path.as_str(), part * self.width));
+        adapters.add(layers, y, x)
     }
 
     /// The product, then what adapters add, then an activation.

@@ -103,7 +103,7 @@ impl Head {
         let dense = match (saved(self.paths.dense)?, &self.dense) {
             (Some(dense), _) => {
                 let y = dense.forward(x, Then::Nothing)?;
-                rows.add(self.paths.dense, y, 0, x)?
+                rows.add([(self.paths.dense, 0)], y, x)?
             }
             (None, Some(dense)) => dense.forward(x, None, &rows)?,
             (None, None) => candle_core::bail!("the model has no {:?}", self.paths.dense),

@@ -1,7 +1,7 @@
 //! Low-rank adapters (LoRA), one for each row.
 
 use super::host::{Floats, floats, is_host, tensor};
-use crate::kernel::{self, Factors, Isa, LowRankRows};
+use crate::kernel::{self, Factors, Isa, LowRankPart};
 use candle_core::{Result, Tensor};
 
 /// One adapted matrix: `y += (x · aᵀ) · bᵀ · scale`.
@@ -48,71 +48,99 @@ impl LowRank {
     }
 }
 
-/// Adds to each row of `y` what its adapter makes of the same row of `x`.
+/// One of the layers that are computed together: where its outputs begin, and the adapter of each row, or none.
+#[derive(Debug)]
+pub struct LowRankRows<'a> {
+    /// The column of its first output.
+    pub first: usize,
+    /// As many as there are rows.
+    pub adapters: Vec<Option<&'a LowRank>>,
+}
+
+/// Adds to each row of `y` what its adapters make of the same row of `x`.
 ///
-/// `x` is `[m, k]`; `y` is `[m, n]`, of which the adapters change the columns from `first` on (a
-/// fused QKV has its value part behind the keys); `rows[i]` is the adapter of row `i`, or none.
+/// `x` is `[m, k]`; `y` is `[m, n]`, of which the adapters of a layer change the columns from its first on (in a
+/// fused QKV, values lie behind the keys).
 ///
 /// # Errors
 /// Shapes do not fit.
-pub fn add_low_rank(
-    y: &Tensor,
-    first: usize,
-    x: &Tensor,
-    rows: &[Option<&LowRank>],
-) -> Result<Tensor> {
+pub fn add_low_rank(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Result<Tensor> {
     let ((m, n), (xm, k)) = (y.dims2()?, x.dims2()?);
-    if xm != m || rows.len() != m {
-        candle_core::bail!("{m} rows, {xm} inputs and {} adapters", rows.len());
-    }
-    for adapter in rows.iter().flatten() {
-        if adapter.in_features() != k || first + adapter.out_features() > n {
-            candle_core::bail!("an adapter does not fit {:?} at {first}", y.shape());
+    for LowRankRows { first, adapters } in layers {
+        if xm != m || adapters.len() != m {
+            candle_core::bail!("{m} rows, {xm} inputs and {} adapters", adapters.len());
+        }
+        for adapter in adapters.iter().flatten() {
+            if adapter.in_features() != k || first + adapter.out_features() > n {
+                candle_core::bail!("an adapter does not fit {:?} at {first}", y.shape());
+            }
         }
     }
-    if rows.iter().all(Option::is_none) {
-        return Ok(y.clone());
-    }
     if is_host(y) {
-        on_host(y, first, x, rows)
+        on_host(y, x, layers)
     } else {
-        by_candle(y, first, x, rows)
+        by_candle(y, x, layers)
     }
 }
 
-fn on_host(y: &Tensor, first: usize, x: &Tensor, rows: &[Option<&LowRank>]) -> Result<Tensor> {
+fn on_host(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Result<Tensor> {
     // Rows often share an adapter: each is read once, where it differs from the row before.
-    let runs: Vec<_> = rows.chunk_by(same).collect();
-    let read: Vec<_> = runs
+    let runs = layers.iter().map(|layer| {
+        let runs = layer.adapters.chunk_by(same);
+        runs.map(|run| Ok((run.len(), run[0].map(read).transpose()?)))
+            .collect::<Result<Vec<_>>>()
+    });
+    let runs: Vec<_> = runs.collect::<Result<_>>()?;
+    let parts: Vec<_> = layers
         .iter()
-        .map(|run| run[0].map(read).transpose())
-        .collect::<Result<_>>()?;
-    let adapters: Vec<_> = runs
-        .iter()
-        .zip(&read)
-        .flat_map(|(run, read)| {
-            let factors = read.as_ref().zip(run[0]).map(|((a, b), adapter)| Factors {
-                a,
-                b,
-                rank: adapter.a.dims()[0],
-            });
-            std::iter::repeat_n(factors, run.len())
+        .zip(&runs)
+        .map(|(layer, runs)| {
+            let runs = runs
+                .iter()
+                .map(|(rows, read)| (rows, read.as_ref().map(Read::factors)));
+            LowRankPart {
+                first: layer.first,
+                adapters: runs
+                    .flat_map(|(rows, factors)| std::iter::repeat_n(factors, *rows))
+                    .collect(),
+            }
         })
         .collect();
     let mut values = floats(y)?.to_vec();
-    let changed = LowRankRows {
+    let changed = kernel::LowRankRows {
         x: &floats(x)?,
         y: &mut values,
+        m: x.dim(0)?,
         k: x.dim(1)?,
         width: y.dim(1)?,
-        first,
     };
-    kernel::add_low_rank(Isa::best(), changed, &adapters);
+    kernel::add_low_rank(Isa::best(), changed, &parts);
     tensor(values, y.shape())
 }
 
-fn read(adapter: &LowRank) -> Result<(Floats<'_>, Floats<'_>)> {
-    Ok((floats(&adapter.a)?, floats(&adapter.b)?))
+/// The factors of an adapter.
+struct Read<'a> {
+    a: Floats<'a>,
+    b: Floats<'a>,
+    rank: usize,
+}
+
+impl Read<'_> {
+    fn factors(&self) -> Factors<'_> {
+        Factors {
+            a: &self.a,
+            b: &self.b,
+            rank: self.rank,
+        }
+    }
+}
+
+fn read(adapter: &LowRank) -> Result<Read<'_>> {
+    Ok(Read {
+        a: floats(&adapter.a)?,
+        b: floats(&adapter.b)?,
+        rank: adapter.a.dim(0)?,
+    })
 }
 
 fn same(a: &Option<&LowRank>, b: &Option<&LowRank>) -> bool {
@@ -124,29 +152,26 @@ fn same(a: &Option<&LowRank>, b: &Option<&LowRank>) -> bool {
 }
 
 /// The same with candle's operations: two products for each run of rows with one adapter.
-pub(super) fn by_candle(
-    y: &Tensor,
-    first: usize,
-    x: &Tensor,
-    rows: &[Option<&LowRank>],
-) -> Result<Tensor> {
-    let n = y.dim(1)?;
-    let mut out = Vec::new();
-    let mut start = 0;
-    for run in rows.chunk_by(same) {
-        let y = y.narrow(0, start, run.len())?;
-        out.push(match run[0] {
-            None => y,
-            Some(adapter) => {
-                let x = x.narrow(0, start, run.len())?;
-                let change = x.matmul(&adapter.a.t()?)?.matmul(&adapter.b)?;
-                let after = first + adapter.out_features();
-                let changed = (y.narrow(1, first, after - first)? + change)?;
-                let (head, tail) = (y.narrow(1, 0, first)?, y.narrow(1, after, n - after)?);
-                Tensor::cat(&[head, changed, tail], 1)?
-            }
-        });
-        start += run.len();
+pub(super) fn by_candle(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Result<Tensor> {
+    let (mut y, n) = (y.clone(), y.dim(1)?);
+    for LowRankRows { first, adapters } in layers {
+        let (mut out, mut start) = (Vec::new(), 0);
+        for run in adapters.chunk_by(same) {
+            let y = y.narrow(0, start, run.len())?;
+            out.push(match run[0] {
+                None => y,
+                Some(adapter) => {
+                    let x = x.narrow(0, start, run.len())?;
+                    let change = x.matmul(&adapter.a.t()?)?.matmul(&adapter.b)?;
+                    let after = first + adapter.out_features();
+                    let changed = (y.narrow(1, *first, after - first)? + change)?;
+                    let (head, tail) = (y.narrow(1, 0, *first)?, y.narrow(1, after, n - after)?);
+                    Tensor::cat(&[head, changed, tail], 1)?
+                }
+            });
+            start += run.len();
+        }
+        y = Tensor::cat(&out, 0)?;
     }
-    Tensor::cat(&out, 0)
+    Ok(y)
 }

@@ -28,7 +28,7 @@ pub use attention::{
 };
 pub use host::{has_kernels, instructions};
 pub use linear::{Linear, Quantized, Shortlist, Then, WeightType};
-pub use low_rank::{LowRank, add_low_rank};
+pub use low_rank::{LowRank, LowRankRows, add_low_rank};
 pub use norm::{layer_norm, rms_norm};
 pub use paged::PagedPlan;
 pub use rope::{Rope, RopeLayout, RopeTable};

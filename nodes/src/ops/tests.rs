@@ -1,9 +1,9 @@
 //! The operations on the processor against candle's own, and what they refuse.
 
 use super::{
-    Linear, LowRank, Quantized, Rope, RopeLayout, RopeTable, Then, WeightType, add_low_rank,
-    attention::packed_by_candle, attention_packed, gelu_mul, layer_norm, low_rank::by_candle,
-    rms_norm, silu_mul, softmax, *,
+    Linear, LowRank, LowRankRows, Quantized, Rope, RopeLayout, RopeTable, Then, WeightType,
+    add_low_rank, attention::packed_by_candle, attention_packed, gelu_mul, layer_norm,
+    low_rank::by_candle, rms_norm, silu_mul, softmax, *,
 };
 use candle_core::{
     D, DType, Device, Result, Tensor,
@@ -302,9 +302,19 @@ fn adapters_equal_candle() -> Result<()> {
     let one = LowRank::new(&random(&[4, 20]), &random(&[10, 4]), 2.0)?;
     let two = LowRank::new(&random(&[8, 20]), &random(&[13, 8]), 0.5)?;
     let rows = [Some(&one), Some(&one), None, Some(&two), None, Some(&one)];
-    let want = by_candle(&y, 15, &x, &rows)?;
-    assert_same(&add_low_rank(&y, 15, &x, &rows)?, &want, 1e-4);
-    assert!(add_low_rank(&y, 18, &x, &rows).is_err());
-    assert!(add_low_rank(&y, 0, &x, &rows[1..]).is_err());
+    let at = |first, adapters: &[_]| LowRankRows {
+        first,
+        adapters: adapters.to_vec(),
+    };
+    let stacks = [
+        vec![at(15, &rows)],
+        vec![at(0, &rows), at(3, &[None; 6]), at(17, &rows)],
+    ];
+    for layers in stacks {
+        let want = by_candle(&y, &x, &layers)?;
+        assert_same(&add_low_rank(&y, &x, &layers)?, &want, 1e-4);
+    }
+    assert!(add_low_rank(&y, &x, &[at(18, &rows)]).is_err());
+    assert!(add_low_rank(&y, &x, &[at(0, &rows[1..])]).is_err());
     Ok(())
 }

@@ -125,10 +125,9 @@ impl Attention {
         } = self.shape;
         let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
         let firsts = [0, queries, queries + keys];
-        let mut qkv = self.qkv.forward(x, Then::Nothing)?;
-        for (path, first) in self.paths.iter().zip(firsts) {
-            qkv = batch.adapters.add(path, qkv, first, x)?;
-        }
+        let qkv = self.qkv.forward(x, Then::Nothing)?;
+        let layers = self.paths.iter().map(String::as_str).zip(firsts);
+        let qkv = batch.adapters.add(layers, qkv, x)?;
         let part = |index: usize, width| qkv.narrow(1, firsts[index], width)?.contiguous();
         let (mut q, mut k, v) = (part(0, queries)?, part(1, keys)?, part(2, keys)?);
         if let Some((query_norm, key_norm)) = &self.head_norms {
@@ -138,7 +137,7 @@ impl Attention {
         let (q, k) = (rope.apply(&q, head_dim)?, rope.apply(&k, head_dim)?);
         let mixed = batch.attend(self.layer, &self.shape, &q, &k, &v)?;
         let y = self.output.forward(&mixed, then)?;
-        batch.adapters.add(&self.paths[3], y, 0, &mixed)
+        batch.adapters.add([(&*self.paths[3], 0)], y, &mixed)
     }
 
     pub(super) fn describe(&self, base: &mut Base) {
@@ -245,16 +244,15 @@ impl FeedForward {
 
     /// Reads normalised rows. `then` is done with the result.
     pub(super) fn forward(&self, x: &Tensor, batch: &Batch<'_>, then: Then<'_>) -> Result<Tensor> {
-        let mut gate_up = self.gate_up.forward(x, Then::Nothing)?;
-        for (path, first) in self.paths.iter().zip([0, self.inner]) {
-            gate_up = batch.adapters.add(path, gate_up, first, x)?;
-        }
+        let gate_up = self.gate_up.forward(x, Then::Nothing)?;
+        let layers = self.paths.iter().map(String::as_str).zip([0, self.inner]);
+        let gate_up = batch.adapters.add(layers, gate_up, x)?;
         let inner = match self.activation {
             Activation::Gelu => gelu_mul(&gate_up)?,
             Activation::Silu => silu_mul(&gate_up)?,
         };
         let y = self.down.forward(&inner, then)?;
-        batch.adapters.add(&self.paths[2], y, 0, &inner)
+        batch.adapters.add([(&*self.paths[2], 0)], y, &inner)
     }
 
     pub(super) fn describe(&self, base: &mut Base) {
