@@ -111,6 +111,27 @@ impl Buffer {
         }
     }
 
+    /// Makes room for so many bytes in pages of its own, which take no memory before they are written, and move
+    /// without a copy where the system can. What is in it stays, the rest is zero.
+    fn reserve_pages(&mut self, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        if let Memory::Pages(pages) = &mut self.memory {
+            let options = memmap2::RemapOptions::new().may_move(true);
+            // SAFETY: there is no file behind them that could end before.
+            if unsafe { pages.remap(bytes, options) }.is_ok() {
+                return;
+            }
+        }
+        let memory = MmapMut::map_anon(bytes).map_or_else(
+            // The heap knows better what to do when there is no memory.
+            |_| Self::zeroed::<u8>(bytes).memory,
+            Memory::Pages,
+        );
+        let mut larger = Self { memory };
+        larger.as_mut_slice::<u8>()[..self.bytes()].copy_from_slice(self.as_slice());
+        *self = larger;
+    }
+
     /// Everything as values.
     pub(crate) fn as_slice<T: Plain>(&self) -> &[T] {
         let len = self.bytes() / size_of::<T>();
@@ -140,6 +161,51 @@ impl Buffer {
             Memory::Heap(lines) => size_of_val(&**lines),
             Memory::Pages(pages) => pages.len(),
         }
+    }
+}
+
+/// Values that become more while they are used, as a cache does.
+pub(crate) struct Growing<T> {
+    memory: Buffer,
+    len: usize,
+    values: PhantomData<T>,
+}
+
+impl<T> Default for Growing<T> {
+    /// Without any.
+    fn default() -> Self {
+        Self {
+            memory: Buffer::default(),
+            len: 0,
+            values: PhantomData,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Growing<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Growing").field("len", &self.len).finish()
+    }
+}
+
+impl<T: Plain> Growing<T> {
+    /// Makes them at least `len`; those that are new are zero.
+    pub(crate) fn grow(&mut self, len: usize) {
+        let bytes = len * size_of::<T>();
+        if bytes > self.memory.bytes() {
+            self.memory.reserve_pages(bytes.next_power_of_two());
+        }
+        self.len = self.len.max(len);
+    }
+
+    /// All of them.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        &self.memory.as_slice()[..self.len]
+    }
+
+    /// All of them, to write.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.memory.as_mut_slice()[..self.len]
     }
 }
 
@@ -207,4 +273,26 @@ pub(crate) unsafe fn written<T: Copy>(len: usize, write: impl FnOnce(Cells<'_, T
     // SAFETY: the capacity is there, and the caller vouches that all is written.
     unsafe { values.set_len(len) };
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_keeps_its_values() {
+        let mut growing = Growing::<i32>::default();
+        assert!(growing.as_slice().is_empty());
+        for len in [0, 1, 5, 5000, 4000, 300_000] {
+            let before = growing.as_slice().to_vec();
+            growing.grow(len);
+            let (same, new) = growing.as_slice().split_at(before.len());
+            assert_eq!(same, before);
+            assert!(new.iter().all(|value| *value == 0));
+            assert_eq!(growing.as_slice().len(), before.len().max(len));
+            for (i, value) in growing.as_mut_slice().iter_mut().enumerate() {
+                *value = i as i32 + 1;
+            }
+        }
+    }
 }

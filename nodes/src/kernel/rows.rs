@@ -104,24 +104,46 @@ impl Rowwise for LayerNorm<'_> {
     }
 }
 
-/// `x / sqrt(mean(x²) + eps) * weight` of rows as wide as the weight.
-pub(crate) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
-    let width = weight.len();
+/// A root-mean-square norm: `x / sqrt(mean(x²) + eps) * weight` of groups as wide as the weight.
+#[derive(Clone, Copy)]
+pub(crate) struct Rms<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) eps: f32,
+}
+
+/// The norm of every group, and what is added to it.
+pub(crate) fn rms_norm(isa: Isa, x: &[f32], norm: Rms<'_>, residual: Option<&[f32]>) -> Vec<f32> {
+    let width = norm.weight.len();
     assert!(width > 0 && x.len().is_multiple_of(width), "widths");
-    each_row(isa, x.len() / width, width, &RmsNorm { x, weight, eps })
+    assert!(residual.is_none_or(|added| added.len() == x.len()), "rows");
+    each_row(isa, x.len() / width, width, &Normed { x, norm, residual })
 }
 
-struct RmsNorm<'a> {
+struct Normed<'a> {
     x: &'a [f32],
-    weight: &'a [f32],
-    eps: f32,
+    norm: Rms<'a>,
+    residual: Option<&'a [f32]>,
 }
 
-impl Rowwise for RmsNorm<'_> {
+impl Rowwise for Normed<'_> {
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, s: S, row: usize, out: *mut f32) {
-        let width = self.weight.len();
-        let x = &self.x[row * width..][..width];
+        let width = self.norm.weight.len();
+        let group = row * width..(row + 1) * width;
+        let residual = self.residual.map(|residual| &residual[group.clone()]);
+        // SAFETY: room for the row.
+        unsafe { self.norm.write(s, &self.x[group], residual, out) };
+    }
+}
+
+impl Rms<'_> {
+    /// Writes the norm of a group, and what is added to it.
+    ///
+    /// # Safety
+    /// `out` has room for it.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(self, s: S, x: &[f32], residual: Option<&[f32]>, out: *mut f32) {
+        let width = x.len();
         let mut squares = s.zero();
         for i in (0..width).step_by(S::LANES) {
             let v = s.get(x, i, 0.0);
@@ -130,8 +152,11 @@ impl Rowwise for RmsNorm<'_> {
         let scale = 1.0 / (s.sum(squares) / width as f32 + self.eps).sqrt();
         for i in (0..width).step_by(S::LANES) {
             let v = s.mul(s.get(x, i, 0.0), s.splat(scale));
-            let y = s.mul(v, s.get(self.weight, i, 0.0));
-            // SAFETY: room for the row.
+            let mut y = s.mul(v, s.get(self.weight, i, 0.0));
+            if let Some(residual) = residual {
+                y = s.add(s.get(residual, i, 0.0), y);
+            }
+            // SAFETY: as the caller says.
             unsafe { s.put(out.add(i), width - i, y) };
         }
     }
@@ -237,76 +262,90 @@ pub(crate) struct Angles<'a> {
     pub(crate) interleaved: bool,
 }
 
-/// Turns the first `2 * half` values of every head of rows of `width` values.
-pub(crate) fn rope(
-    isa: Isa,
-    x: &[f32],
-    width: usize,
-    head_dim: usize,
-    angles: Angles<'_>,
-) -> Vec<f32> {
+/// Heads to be turned: some columns of rows that lie `pitch` values apart.
+pub(crate) struct Heads<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) pitch: usize,
+    pub(crate) columns: Range<usize>,
+    pub(crate) head_dim: usize,
+    /// What is done with every head before.
+    pub(crate) norm: Option<Rms<'a>>,
+    pub(crate) angles: Angles<'a>,
+}
+
+/// Turns the first `2 * half` values of every head; the result has the heads' columns alone.
+pub(crate) fn rope(isa: Isa, heads: &Heads<'_>) -> Vec<f32> {
+    let (width, angles) = (heads.columns.len(), heads.angles);
     assert!(
-        head_dim > 0 && width.is_multiple_of(head_dim) && 2 * angles.half <= head_dim,
+        heads.head_dim > 0
+            && width.is_multiple_of(heads.head_dim)
+            && 2 * angles.half <= heads.head_dim,
         "heads"
     );
-    let m = x.len().checked_div(width).unwrap_or(0);
+    assert!(
+        heads.columns.end <= heads.pitch
+            && heads
+                .norm
+                .is_none_or(|norm| norm.weight.len() == heads.head_dim),
+        "columns"
+    );
+    let m = heads.x.len().checked_div(heads.pitch).unwrap_or(0);
     let len = m * angles.half;
     assert!(
-        m * width == x.len() && angles.cos.len() == len && angles.sin.len() == len,
+        m * heads.pitch == heads.x.len() && angles.cos.len() == len && angles.sin.len() == len,
         "rows"
     );
-    each_row(
-        isa,
-        m,
-        width,
-        &Turn {
-            x,
-            width,
-            head_dim,
-            angles,
-        },
-    )
+    each_row(isa, m, width, heads)
 }
 
-struct Turn<'a> {
-    x: &'a [f32],
-    width: usize,
-    head_dim: usize,
-    angles: Angles<'a>,
-}
-
-impl Rowwise for Turn<'_> {
+impl Rowwise for Heads<'_> {
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, s: S, row: usize, out: *mut f32) {
-        let half = self.angles.half;
-        let cos = &self.angles.cos[row * half..][..half];
-        let sin = &self.angles.sin[row * half..][..half];
-        let x = &self.x[row * self.width..][..self.width];
+        let x = &self.x[row * self.pitch..][self.columns.clone()];
         for (head, x) in x.chunks_exact(self.head_dim).enumerate() {
             let out = out.wrapping_add(head * self.head_dim);
-            let (turned, rest) = x.split_at(2 * half);
-            // SAFETY, of all below: room for the row, and every value of the head is written.
+            // SAFETY: room for the row; the whole head is written before it is turned.
             unsafe {
-                std::ptr::copy_nonoverlapping(rest.as_ptr(), out.add(2 * half), rest.len());
-            }
-            if self.angles.interleaved {
-                for i in 0..half {
-                    let (a, b) = (turned[2 * i], turned[2 * i + 1]);
-                    unsafe {
-                        *out.add(2 * i) = a * cos[i] - b * sin[i];
-                        *out.add(2 * i + 1) = a * sin[i] + b * cos[i];
-                    }
+                match self.norm {
+                    Some(norm) => norm.write(s, x, None, out),
+                    None => std::ptr::copy_nonoverlapping(x.as_ptr(), out, x.len()),
                 }
-                continue;
+                self.angles.turn(s, row, out);
             }
-            let (first, second) = turned.split_at(half);
-            for i in (0..half).step_by(S::LANES) {
-                let (a, b) = (s.get(first, i, 0.0), s.get(second, i, 0.0));
-                let (c, d) = (s.get(cos, i, 0.0), s.get(sin, i, 0.0));
-                unsafe {
-                    s.put(out.add(i), half - i, s.sub(s.mul(a, c), s.mul(b, d)));
-                    s.put(out.add(half + i), half - i, s.fma(a, d, s.mul(b, c)));
-                }
+        }
+    }
+}
+
+impl Angles<'_> {
+    /// Turns a head of a row where it is.
+    ///
+    /// # Safety
+    /// There are `2 * half` values.
+    #[inline(always)]
+    unsafe fn turn<S: Simd>(self, s: S, row: usize, head: *mut f32) {
+        let half = self.half;
+        let cos = &self.cos[row * half..][..half];
+        let sin = &self.sin[row * half..][..half];
+        if self.interleaved {
+            for i in 0..half {
+                // SAFETY: as the caller says.
+                let (a, b) = unsafe { (&mut *head.add(2 * i), &mut *head.add(2 * i + 1)) };
+                (*a, *b) = (*a * cos[i] - *b * sin[i], *a * sin[i] + *b * cos[i]);
+            }
+            return;
+        }
+        for i in (0..half).step_by(S::LANES) {
+            let (c, d) = (s.get(cos, i, 0.0), s.get(sin, i, 0.0));
+            let room = half - i;
+            // SAFETY: as the caller says.
+            unsafe {
+                let (first, second) = (head.add(i), head.add(half + i));
+                let (a, b) = (
+                    s.load_some(first, room, 0.0),
+                    s.load_some(second, room, 0.0),
+                );
+                s.put(first, room, s.sub(s.mul(a, c), s.mul(b, d)));
+                s.put(second, room, s.fma(a, d, s.mul(b, c)));
             }
         }
     }
@@ -373,7 +412,20 @@ mod tests {
 
     #[test]
     fn rms_norm_equals_the_formula() {
-        let got = |isa, x: &[f32], width| rms_norm(isa, x, &weights(width).0, 1e-6);
+        let got = |isa, x: &[f32], width| {
+            let (weight, residual) = weights(width);
+            let norm = Rms {
+                weight: &weight,
+                eps: 1e-6,
+            };
+            let plain = rms_norm(isa, x, norm, None);
+            let residual: Vec<f32> = residual.iter().cycle().copied().take(x.len()).collect();
+            let added = rms_norm(isa, x, norm, Some(&residual));
+            for ((added, plain), residual) in added.iter().zip(&plain).zip(residual) {
+                assert_eq!(*added, residual + plain);
+            }
+            plain
+        };
         check("rms norm", &[1.0, 1e15, 1e-8], got, |x, width| {
             let (weight, _) = weights(width);
             let row = |x: &[f64]| -> Vec<f64> {
@@ -422,17 +474,27 @@ mod tests {
     }
 
     #[test]
-    fn rope_turns_pairs_and_leaves_the_rest() {
+    fn heads_are_normed_and_their_pairs_turned() {
         for (head_dim, half) in [(2, 1), (8, 4), (10, 3), (64, 32), (80, 16), (256, 128)] {
             for interleaved in [false, true] {
-                let (m, width) = (3, 2 * head_dim);
+                let (m, width, pitch) = (3, 2 * head_dim, 2 * head_dim + 5);
+                let columns = 3..3 + width;
                 let mut random = Random(head_dim as u64);
-                let x = random.floats(m * width);
+                let (x, weight) = (random.floats(m * pitch), random.floats(head_dim));
                 let turns: Vec<f64> = (0..m * half).map(|_| f64::from(random.float())).collect();
                 let cos: Vec<f32> = turns.iter().map(|a| a.cos() as f32).collect();
                 let sin: Vec<f32> = turns.iter().map(|a| a.sin() as f32).collect();
-                let mut want: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
-                for (i, head) in want.chunks_mut(head_dim).enumerate() {
+                let rows = x.chunks(pitch).flat_map(|row| &row[columns.clone()]);
+                let plain: Vec<f64> = rows.map(|x| f64::from(*x)).collect();
+                let mut normed = plain.clone();
+                for head in normed.chunks_mut(head_dim) {
+                    let squares: f64 = head.iter().map(|x| x * x).sum();
+                    let scale = (squares / head_dim as f64 + 1e-6).sqrt().recip();
+                    for (x, weight) in head.iter_mut().zip(&weight) {
+                        *x *= scale * f64::from(*weight);
+                    }
+                }
+                let turn = |(i, head): (usize, &mut [f64])| {
                     for pair in 0..half {
                         let (a, b) = match interleaved {
                             true => (2 * pair, 2 * pair + 1),
@@ -442,16 +504,31 @@ mod tests {
                         (head[a], head[b]) =
                             (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
                     }
-                }
+                };
                 let angles = Angles {
                     cos: &cos,
                     sin: &sin,
                     half,
                     interleaved,
                 };
-                for isa in Isa::available() {
-                    let got = rope(isa, &x, width, head_dim, angles);
-                    assert_near(&format!("{isa:?} {head_dim}"), &got, &want, |_| 1e-6);
+                let norm = Rms {
+                    weight: &weight,
+                    eps: 1e-6,
+                };
+                for (norm, mut want) in [(None, plain), (Some(norm), normed)] {
+                    want.chunks_mut(head_dim).enumerate().for_each(turn);
+                    let heads = Heads {
+                        x: &x,
+                        pitch,
+                        columns: columns.clone(),
+                        head_dim,
+                        norm,
+                        angles,
+                    };
+                    for isa in Isa::available() {
+                        let got = rope(isa, &heads);
+                        assert_near(&format!("{isa:?} {head_dim}"), &got, &want, |_| 1e-5);
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::{
     int8::BytePanels,
     isa::Isa,
-    memory::written,
+    memory::{Buffer, written},
     panel::Panels,
     quantize::{Blocks, Bytes},
     target::{After, Target},
@@ -16,6 +16,8 @@ thread_local! {
     /// Quantised inputs of this thread; their memory is used again.
     static BLOCKS: Cell<Blocks> = Cell::default();
     static BYTES: Cell<Bytes> = Cell::default();
+    /// Bounds of results, likewise.
+    static BOUNDS: Cell<Buffer> = Cell::default();
 }
 
 /// A weight `[n, k]` in one of the forms that there are kernels for.
@@ -138,8 +140,9 @@ pub(crate) fn shortlists(
     margins: &[f32],
 ) -> Vec<Option<Shortlist>> {
     let k = x.len().checked_div(margins.len()).unwrap_or(0);
-    let mut memory = BLOCKS.take();
-    let lists = weight.shortlists(isa, memory.quantize(isa, x, k), margins);
+    let (mut memory, mut bounds) = (BLOCKS.take(), BOUNDS.take());
+    let lists = weight.shortlists(isa, memory.quantize(isa, x, k), margins, &mut bounds);
     BLOCKS.set(memory);
+    BOUNDS.set(bounds);
     lists
 }

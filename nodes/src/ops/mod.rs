@@ -22,6 +22,7 @@ mod weight;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use crate::kernel::Growing;
 pub use activation::{gelu_mul, silu_mul, softmax};
 pub use attention::{
     CausalAttention, KvElements, KvRow, KvView, attention_causal, attention_dense, attention_packed,
@@ -29,6 +30,6 @@ pub use attention::{
 pub use host::{has_kernels, instructions};
 pub use linear::{Linear, Quantized, Shortlist, Then, WeightType};
 pub use low_rank::{LowRank, LowRankRows, add_low_rank};
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{RmsNorm, layer_norm};
 pub use paged::PagedPlan;
 pub use rope::{Rope, RopeLayout, RopeTable};

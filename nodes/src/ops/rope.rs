@@ -1,8 +1,12 @@
 //! Rotary position embedding: pairs of values are turned by an angle that grows with the position.
 
-use super::host::{floats, is_host, tensor};
-use crate::kernel::{self, Angles, Isa};
+use super::{
+    host::{floats, is_host, tensor},
+    norm::RmsNorm,
+};
+use crate::kernel::{self, Angles, Heads, Isa};
 use candle_core::{Device, Result, Tensor};
+use std::ops::Range;
 
 /// Which values form a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +45,11 @@ impl Rope {
         }
     }
 
-    /// The angle of pair `i` at a position.
-    fn angle(&self, position: u32, i: usize) -> f64 {
+    /// The angle by which pair `i` is turned from one position to the next.
+    fn angle(&self, i: usize) -> f64 {
         let frequency = self.base.powf(-2.0 * i as f64 / self.dim as f64);
         let factor = self.factors.as_ref().map_or(1.0, |f| f64::from(f[i]));
-        f64::from(position) * self.scale * frequency / factor
+        self.scale * frequency / factor
     }
 }
 
@@ -70,9 +74,10 @@ impl RopeTable {
         }
         let mut cos = Vec::with_capacity(positions.len() * half);
         let mut sin = Vec::with_capacity(positions.len() * half);
+        let angles: Vec<f64> = (0..half).map(|i| rope.angle(i)).collect();
         for &position in positions {
-            for i in 0..half {
-                let (s, c) = rope.angle(position, i).sin_cos();
+            for angle in &angles {
+                let (s, c) = (f64::from(position) * angle).sin_cos();
                 cos.push(c as f32);
                 sin.push(s as f32);
             }
@@ -85,21 +90,32 @@ impl RopeTable {
         })
     }
 
-    /// Turns every head of `x` (`[m, heads * head_dim]`, row `i` at the table's position `i`).
+    /// Turns heads that are some columns of `x` (`[m, n]`, row `i` at the table's position `i`), each normalised
+    /// before if there is a norm. The result has these columns alone.
     ///
     /// # Errors
-    /// `x` has other rows than the table, or heads narrower than `dim`.
-    pub fn apply(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
-        let (m, width) = x.dims2()?;
+    /// `x` has other rows than the table, or not these columns; heads are narrower than `dim`, or of another
+    /// width than the norm.
+    pub fn apply(
+        &self,
+        x: &Tensor,
+        columns: Range<usize>,
+        head_dim: usize,
+        norm: Option<&RmsNorm>,
+    ) -> Result<Tensor> {
+        let (m, n) = x.dims2()?;
         let (rows, half) = self.cos.dims2()?;
-        if rows != m || head_dim < 2 * half || width % head_dim != 0 {
+        let fits = |norm: &RmsNorm| norm.weight.dims() == [head_dim];
+        if rows != m
+            || columns.end > n
+            || head_dim < (2 * half).max(1)
+            || !columns.len().is_multiple_of(head_dim)
+            || !norm.is_none_or(fits)
+        {
             candle_core::bail!(
-                "a table of {rows} rows and {half} pairs does not fit {:?} with heads of {head_dim}",
+                "a table of {rows} rows and {half} pairs does not fit {columns:?} of {:?} with heads of {head_dim}",
                 x.shape()
             );
-        }
-        if m == 0 || half == 0 {
-            return Ok(x.clone());
         }
         if is_host(x) {
             let (cos, sin) = (floats(&self.cos)?, floats(&self.sin)?);
@@ -109,10 +125,27 @@ impl RopeTable {
                 half,
                 interleaved: self.layout == RopeLayout::Interleaved,
             };
-            let values = kernel::rope(Isa::best(), &floats(x)?, width, head_dim, angles);
-            return tensor(values, (m, width));
+            let weight = norm.map(|norm| floats(&norm.weight)).transpose()?;
+            let heads = Heads {
+                x: &floats(x)?,
+                pitch: n,
+                columns: columns.clone(),
+                head_dim,
+                norm: norm.zip(weight.as_deref()).map(|(norm, w)| norm.on_host(w)),
+                angles,
+            };
+            let values = kernel::rope(Isa::best(), &heads);
+            return tensor(values, (m, columns.len()));
         }
-        self.apply_by_candle(x, head_dim)
+        let heads = x.narrow(1, columns.start, columns.len())?.contiguous()?;
+        let heads = match norm {
+            Some(norm) => norm.forward(&heads)?,
+            None => heads,
+        };
+        if m == 0 || half == 0 {
+            return Ok(heads);
+        }
+        self.apply_by_candle(&heads, head_dim)
     }
 
     /// The same with candle's operations.

@@ -1,9 +1,9 @@
 //! The operations on the processor against candle's own, and what they refuse.
 
 use super::{
-    Linear, LowRank, LowRankRows, Quantized, Rope, RopeLayout, RopeTable, Then, WeightType,
-    add_low_rank, attention::packed_by_candle, attention_packed, gelu_mul, layer_norm,
-    low_rank::by_candle, rms_norm, silu_mul, softmax, *,
+    Linear, LowRank, LowRankRows, Quantized, RmsNorm, Rope, RopeLayout, RopeTable, Then,
+    WeightType, add_low_rank, attention::packed_by_candle, attention_packed, gelu_mul, layer_norm,
+    low_rank::by_candle, silu_mul, softmax, *,
 };
 use candle_core::{
     D, DType, Device, Result, Tensor,
@@ -153,7 +153,12 @@ fn what_does_not_fit_is_an_error() -> Result<()> {
     assert!(Linear::quantized(&[part(&[0; 255], GgmlDType::F32)], &Device::Cpu).is_err());
     assert!(Linear::quantized(&[part(&[0; 72], GgmlDType::Q8_1)], &Device::Cpu).is_err());
     assert!(gelu_mul(&random(&[2, 3])).is_err());
-    assert!(rms_norm(&random(&[2, 3]), &random(&[2]), 1e-6).is_err());
+    let norm = RmsNorm {
+        weight: random(&[2]),
+        eps: 1e-6,
+    };
+    assert!(norm.forward(&random(&[2, 3])).is_err());
+    assert!(norm.added_to(&random(&[2, 2]), &random(&[1, 4])).is_err());
     assert!(layer_norm(&random(&[2, 3]), &random(&[2]), &random(&[3]), 1e-6).is_err());
     assert!(attention_packed(&random(&[4, 12]), 2, &[0, 3]).is_err());
     assert!(attention_packed(&random(&[4, 12]), 2, &[0, 3, 2, 4]).is_err());
@@ -165,9 +170,11 @@ fn norms_gates_and_softmax_equal_candle() -> Result<()> {
     let (x, w, b) = (random(&[5, 48]), random(&[48]), random(&[48]));
     let want = candle_nn::ops::layer_norm(&x, &w, &b, 1e-6)?;
     assert_same(&layer_norm(&x, &w, &b, 1e-6)?, &want, 1e-5);
-    let w = random(&[16]);
-    let want = candle_nn::ops::rms_norm(&x.reshape((15, 16))?, &w, 1e-6)?.reshape((5, 48))?;
-    assert_same(&rms_norm(&x, &w, 1e-6)?, &want, 1e-5);
+    let (weight, eps) = (random(&[16]), 1e-6);
+    let want = candle_nn::ops::rms_norm(&x.reshape((15, 16))?, &weight, 1e-6)?.reshape((5, 48))?;
+    let norm = RmsNorm { weight, eps };
+    assert_same(&norm.forward(&x)?, &want, 1e-5);
+    assert_same(&norm.added_to(&x, &x)?, &(&x + want)?, 1e-5);
     assert_same(&softmax(&x)?, &candle_nn::ops::softmax_last_dim(&x)?, 1e-6);
     let (gate, up) = (x.narrow(D::Minus1, 0, 24)?, x.narrow(D::Minus1, 24, 24)?);
     assert_same(&gelu_mul(&x)?, &(gate.gelu()? * &up)?, 1e-5);
@@ -183,11 +190,22 @@ fn rope_equals_candle_in_both_layouts() -> Result<()> {
             rope.scale = 0.5;
             rope.factors = Some((0..dim / 2).map(|i| 1.0 + i as f32).collect());
             let table = RopeTable::new(&rope, &[0, 7, 3, 100_000], &Device::Cpu)?;
-            let x = random(&[4, 3 * head_dim]);
-            let got = table.apply(&x, head_dim)?;
+            let (x, all) = (random(&[4, 3 * head_dim]), 0..3 * head_dim);
+            let got = table.apply(&x, all.clone(), head_dim, None)?;
             assert_same(&got, &table.apply_by_candle(&x, head_dim)?, 1e-6);
             // Position 0 turns nothing.
             assert_same(&got.narrow(0, 0, 1)?, &x.narrow(0, 0, 1)?, 0.0);
+            let norm = RmsNorm {
+                weight: random(&[head_dim]),
+                eps: 1e-6,
+            };
+            let some = head_dim..3 * head_dim;
+            let got = table.apply(&x, some.clone(), head_dim, Some(&norm))?;
+            let want = x.narrow(1, head_dim, 2 * head_dim)?.contiguous()?;
+            let want = table.apply_by_candle(&norm.forward(&want)?, head_dim)?;
+            assert_same(&got, &want, 1e-5);
+            assert!(table.apply(&x, 1..head_dim, head_dim, None).is_err());
+            assert!(table.apply(&x, all, 2 * head_dim, Some(&norm)).is_err());
         }
     }
     Ok(())

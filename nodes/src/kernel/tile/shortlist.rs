@@ -20,7 +20,7 @@ use super::{
     super::{
         by_rows,
         isa::{Isa, Kernel},
-        memory::{Cells, borrow_memory, give_back, written},
+        memory::{Buffer, Cells, borrow_memory, give_back, written},
         quantize::{BLOCK, Block},
         simd::Simd,
     },
@@ -39,11 +39,14 @@ pub type Shortlist = Vec<(u32, f32)>;
 /// How far the lower halves of a block usually are from their middle: `sqrt(32 * 21.25)` if all are as likely.
 const DISTANCE: f32 = 26.08;
 
+/// Tiles whose bounds are looked through together.
+const TILES_TOGETHER: usize = 1024;
+
 /// Blocks of inputs that are longer could make a bound infinite.
 const LONGEST: f32 = 1e15;
 
 /// A tile and the row that it is multiplied with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 struct Pair {
     tile: usize,
     row: usize,
@@ -52,18 +55,20 @@ struct Pair {
 impl Halved {
     /// For each row its largest result, and all within its margin of that, on the current pool. None for a row
     /// whose whole product would be no slower, or that has infinite inputs.
+    /// Bounds go to `memory`.
     pub(crate) fn shortlists(
         &self,
         isa: Isa,
         x: &[Block],
         margins: &[f32],
+        memory: &mut Buffer,
     ) -> Vec<Option<Shortlist>> {
         let (m, blocks, tiles) = (margins.len(), layout(self.k).blocks, self.n.div_ceil(TILE));
         assert_eq!(x.len(), m * blocks, "rows and margins");
         if self.n == 0 {
             return vec![None; m];
         }
-        let bounds = self.bounds(isa, m, x);
+        let bounds = self.bounds(isa, m, x, memory);
         let bounds = |row: usize| &bounds[row * tiles..][..tiles];
         let first = compute::map(m, |row| Pair {
             tile: place_of_largest(bounds(row)),
@@ -80,14 +85,20 @@ impl Halved {
                 least[*row] = best - margins[*row].max(0.0);
             }
         }
-        let (mut lists, mut pairs) = (Vec::with_capacity(m), Vec::new());
-        let reached = compute::map(m, |row| within_reach(bounds(row), least[row]));
-        for (row, tiles) in reached.into_iter().enumerate() {
-            lists.push(tiles.as_ref().map(|_| Shortlist::new()));
-            pairs.extend(tiles.into_iter().flatten().map(|tile| Pair { tile, row }));
-        }
+        let mut lists = compute::map(m, |row| {
+            let reached = bounds(row).iter().filter(|bound| **bound >= least[row]);
+            let is_short = least[row].is_finite() && reached.count() <= (tiles / 2).max(1);
+            is_short.then(Shortlist::new)
+        });
+        let rows: Vec<usize> = (0..m).filter(|row| lists[*row].is_some()).collect();
         // One tile after the other, whose codes are put together once.
-        pairs.sort_unstable();
+        let pairs = compute::map(tiles.div_ceil(TILES_TOGETHER), |part| {
+            let part = part * TILES_TOGETHER..tiles.min((part + 1) * TILES_TOGETHER);
+            let of_tile = |tile| rows.iter().map(move |row| Pair { tile, row: *row });
+            let reached = |pair: &Pair| bounds(pair.row)[pair.tile] >= least[pair.row];
+            part.flat_map(of_tile).filter(reached).collect::<Vec<_>>()
+        });
+        let pairs = pairs.concat();
         for (Pair { tile, row }, values) in
             pairs.iter().zip(self.exact(isa, x, &pairs).chunks(TILE))
         {
@@ -100,24 +111,23 @@ impl Halved {
     }
 
     /// The most that an output of each tile can be, `[m, tiles]`.
-    fn bounds(&self, isa: Isa, m: usize, x: &[Block]) -> Vec<f32> {
+    fn bounds<'a>(&self, isa: Isa, m: usize, x: &[Block], memory: &'a mut Buffer) -> &'a [f32] {
         let (tiles, blocks) = (self.n.div_ceil(TILE), layout(self.k).blocks);
         let places = (0..blocks).flat_map(|b| (0..m).map(move |row| row * blocks + b));
         let x: Vec<Inputs> = places.map(|place| Inputs::new(&x[place], blocks)).collect();
-        // SAFETY: each unit writes the bounds of its tiles, for all rows.
-        unsafe {
-            written(m * tiles, |out| {
-                compute::parallel(tiles, |units| {
-                    isa.run(Bounds {
-                        weight: self,
-                        m,
-                        x: &x,
-                        out,
-                        units,
-                    });
-                });
-            })
-        }
+        memory.reserve::<f32>(m * tiles);
+        let bounds = &mut memory.as_mut_slice()[..m * tiles];
+        let out = Cells::of(bounds);
+        compute::parallel(tiles, |units| {
+            isa.run(Bounds {
+                weight: self,
+                m,
+                x: &x,
+                out,
+                units,
+            });
+        });
+        bounds
     }
 
     /// The results of tiles, 16 each; those of outputs that there are not are 0.
@@ -156,21 +166,6 @@ fn place_of_largest(values: &[f32]) -> usize {
     best.1
 }
 
-/// The tiles whose bound reaches a number; none if they are so many that the whole product would be as fast,
-/// or it is none.
-fn within_reach(bounds: &[f32], least: f32) -> Option<Vec<usize>> {
-    if !least.is_finite() {
-        return None;
-    }
-    let most = bounds.len() / 2;
-    let reached = bounds
-        .iter()
-        .enumerate()
-        .filter(|(_, bound)| **bound >= least);
-    let tiles: Vec<usize> = reached.map(|(tile, _)| tile).take(most + 1).collect();
-    (tiles.len() <= most.max(1)).then_some(tiles)
-}
-
 /// 32 inputs of a row as bounds need them; one cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -204,19 +199,23 @@ impl Inputs {
 
 /// The sum of the magnitudes that are better counted apart, which are the largest, and the length of the others.
 fn far_out(q: &[i8; BLOCK]) -> (f32, f32) {
-    let mut magnitudes = q.map(|q| f32::from(q.unsigned_abs()));
-    magnitudes.sort_unstable_by(|a, b| b.total_cmp(a));
+    let mut magnitudes = q.map(i8::unsigned_abs);
     // Squares of whole numbers, so that nothing is lost.
-    let (mut apart, mut others) = (0.0, magnitudes.iter().map(|q| q * q).sum::<f32>());
-    for q in magnitudes {
+    let squares = magnitudes.map(|q| u32::from(q) * u32::from(q));
+    let (mut apart, mut others) = (0.0, squares.iter().sum::<u32>() as f32);
+    loop {
+        let largest = magnitudes.iter().copied().max().unwrap_or(0);
+        let q = f32::from(largest);
         let (with, without) = (others.sqrt(), (others - q * q).sqrt());
         if DISTANCE * (with - without) <= MIDDLE * q {
-            break;
+            return (apart, with);
         }
         apart += q;
         others -= q * q;
+        if let Some(q) = magnitudes.iter_mut().find(|q| **q == largest) {
+            *q = 0;
+        }
     }
-    (apart, others.sqrt())
 }
 
 struct Bounds<'a> {
@@ -413,7 +412,7 @@ mod tests {
                 for isa in Isa::available() {
                     let mut memory = Blocks::default();
                     let blocks = memory.quantize(isa, &x, k);
-                    let lists = weight.shortlists(isa, blocks, &margins);
+                    let lists = weight.shortlists(isa, blocks, &margins, &mut Buffer::default());
                     assert_eq!(lists.len(), m);
                     for (row, list) in lists.into_iter().enumerate() {
                         let all = all(isa, &weight, &blocks[row * k / BLOCK..][..k / BLOCK]);
@@ -457,7 +456,8 @@ mod tests {
                 ] {
                     let mut memory = Blocks::default();
                     let x = memory.quantize(isa, &x, k);
-                    let bounds = weight.bounds(isa, 1, x);
+                    let mut bounds = Buffer::default();
+                    let bounds = weight.bounds(isa, 1, x, &mut bounds);
                     for (output, value) in all(isa, &weight, x).into_iter().enumerate() {
                         let bound = bounds[output / TILE];
                         assert!(
@@ -488,10 +488,12 @@ mod tests {
                 let mut x = vec![1.0; 2 * k];
                 x[k + 40] = odd;
                 let mut memory = Blocks::default();
-                let lists = weight.shortlists(isa, memory.quantize(isa, &x, k), &[0.0; 2]);
+                let x = memory.quantize(isa, &x, k);
+                let lists = weight.shortlists(isa, x, &[0.0; 2], &mut Buffer::default());
                 assert!(lists[1].is_none(), "{isa:?} {odd}");
             }
         }
-        assert_eq!(weight.shortlists(Isa::best(), &[], &[]), []);
+        let none = weight.shortlists(Isa::best(), &[], &[], &mut Buffer::default());
+        assert_eq!(none, []);
     }
 }

@@ -145,15 +145,32 @@ fn write(
     keys: &Tensor,
     values: &Tensor,
 ) -> Result<()> {
-    let width = keys.dim(1)?;
-    with_floats(keys, |keys| {
-        with_floats(values, |values| {
-            let pairs = keys.chunks(width).zip(values.chunks(width));
-            for (row, (key, value)) in rows.iter().zip(pairs) {
+    with_rows(keys, |keys| {
+        with_rows(values, |values| {
+            for (row, (key, value)) in rows.iter().zip(keys.zip(values)) {
                 writer.write(row.blocks, row.position, key, value);
             }
         })
     })?
+}
+
+/// Lets `read` see the rows of a matrix in main memory, which may be some columns of another.
+fn with_rows<T>(
+    matrix: &Tensor,
+    read: impl FnOnce(&mut dyn Iterator<Item = &[f32]>) -> T,
+) -> Result<T> {
+    let (storage, layout) = matrix.storage_and_layout();
+    match (&*storage, layout.dims(), layout.stride()) {
+        (Storage::Cpu(storage), [_, width], [pitch, 1]) => {
+            let values = &storage.as_slice::<f32>()?[layout.start_offset()..];
+            Ok(read(
+                &mut values.chunks((*pitch).max(1)).map(|row| &row[..*width]),
+            ))
+        }
+        (_, dims, stride) => {
+            candle_core::bail!("{dims:?}, {stride:?} apart, are no rows in main memory")
+        }
+    }
 }
 
 /// Lets `read` see the numbers of a tensor, without a copy if they lie in main memory and together.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     adapter::{self, Base},
-    ops::{CausalAttention, Linear, RopeTable, Then, gelu_mul, rms_norm, silu_mul},
+    ops::{CausalAttention, Linear, RmsNorm, RopeTable, Then, gelu_mul, silu_mul},
 };
 use candle_core::{Device, Result, Tensor};
 
@@ -25,14 +25,17 @@ impl LayerFile<'_> {
         format!("blk.{}.{tensor}", self.layer)
     }
 
-    /// A norm's weight, as wide as the model or as a head.
+    /// A norm, as wide as the model or as a head.
     pub(super) fn norm(
         &self,
         tensor: &str,
         width: usize,
-    ) -> std::result::Result<Tensor, GgufError> {
+    ) -> std::result::Result<RmsNorm, GgufError> {
         let name = self.name(&format!("{tensor}.weight"));
-        self.file.vector(&name, width, self.device)
+        Ok(RmsNorm {
+            weight: self.file.vector(&name, width, self.device)?,
+            eps: self.config.norm_eps,
+        })
     }
 
     /// The path that adapters know a linear layer by.
@@ -62,8 +65,7 @@ pub(super) struct Attention {
     qkv: Linear,
     output: Linear,
     /// Of queries and of keys.
-    head_norms: Option<(Tensor, Tensor)>,
-    norm_eps: f64,
+    head_norms: Option<[RmsNorm; 2]>,
     shape: CausalAttention,
     /// The adapters' paths of queries, keys, values and output.
     paths: [String; 4],
@@ -80,10 +82,10 @@ impl Attention {
             config.kv_heads * config.head_dim,
         );
         let head_norms = match kind.head_norms {
-            true => Some((
+            true => Some([
                 from.norm("attn_q_norm", config.head_dim)?,
                 from.norm("attn_k_norm", config.head_dim)?,
-            )),
+            ]),
             false => None,
         };
         let output = from.name("attn_output.weight");
@@ -97,7 +99,6 @@ impl Attention {
                 from.device,
             )?,
             head_norms,
-            norm_eps: config.norm_eps,
             shape: CausalAttention {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
@@ -128,13 +129,10 @@ impl Attention {
         let qkv = self.qkv.forward(x, Then::Nothing)?;
         let layers = self.paths.iter().map(String::as_str).zip(firsts);
         let qkv = batch.adapters.add(layers, qkv, x)?;
-        let part = |index: usize, width| qkv.narrow(1, firsts[index], width)?.contiguous();
-        let (mut q, mut k, v) = (part(0, queries)?, part(1, keys)?, part(2, keys)?);
-        if let Some((query_norm, key_norm)) = &self.head_norms {
-            q = rms_norm(&q, query_norm, self.norm_eps)?;
-            k = rms_norm(&k, key_norm, self.norm_eps)?;
-        }
-        let (q, k) = (rope.apply(&q, head_dim)?, rope.apply(&k, head_dim)?);
+        let norm = |index: usize| self.head_norms.as_ref().map(|norms| &norms[index]);
+        let q = rope.apply(&qkv, 0..firsts[1], head_dim, norm(0))?;
+        let k = rope.apply(&qkv, firsts[1]..firsts[2], head_dim, norm(1))?;
+        let v = qkv.narrow(1, firsts[2], keys)?;
         let mixed = batch.attend(self.layer, &self.shape, &q, &k, &v)?;
         let y = self.output.forward(&mixed, then)?;
         batch.adapters.add([(&*self.paths[3], 0)], y, &mixed)
@@ -274,8 +272,7 @@ fn insert<'a>(base: &mut Base, linears: impl Iterator<Item = (&'a String, (usize
 #[derive(Debug)]
 pub(super) struct Ends {
     embedding: Linear,
-    norm: Tensor,
-    norm_eps: f64,
+    norm: RmsNorm,
     head: Option<Linear>,
 }
 
@@ -296,8 +293,10 @@ impl Ends {
         };
         Ok(Self {
             embedding,
-            norm: file.vector("output_norm.weight", config.width, device)?,
-            norm_eps: config.norm_eps,
+            norm: RmsNorm {
+                weight: file.vector("output_norm.weight", config.width, device)?,
+                eps: config.norm_eps,
+            },
             head,
         })
     }
@@ -312,7 +311,7 @@ impl Ends {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         let x = match batch.wanted.is_empty() {
             true => x.narrow(0, 0, 0)?,
-            false => rms_norm(&select(x, &batch.wanted)?, &self.norm, self.norm_eps)?,
+            false => self.norm.forward(&select(x, &batch.wanted)?)?,
         };
         Logits::compute(head, &x, &batch.margins)
     }

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     adapter::Base,
-    ops::{Rope, RopeLayout, RopeTable, Then, rms_norm},
+    ops::{RmsNorm, Rope, RopeLayout, RopeTable, Then},
 };
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result};
 
 /// Every sixth layer sees all positions.
 const GLOBAL_EVERY: usize = 6;
@@ -31,7 +31,6 @@ pub(super) struct Gemma3 {
     ends: Ends,
     layers: Vec<Layer>,
     embedding_scale: f64,
-    norm_eps: f64,
     global: Rope,
     local: Rope,
 }
@@ -39,12 +38,12 @@ pub(super) struct Gemma3 {
 #[derive(Debug)]
 struct Layer {
     is_global: bool,
-    attention_norm: Tensor,
+    attention_norm: RmsNorm,
     attention: Attention,
-    after_attention_norm: Tensor,
-    feed_forward_norm: Tensor,
+    after_attention_norm: RmsNorm,
+    feed_forward_norm: RmsNorm,
     feed_forward: FeedForward,
-    after_feed_forward_norm: Tensor,
+    after_feed_forward_norm: RmsNorm,
 }
 
 impl Gemma3 {
@@ -65,7 +64,6 @@ impl Gemma3 {
             ends: Ends::load(file, config, device)?,
             layers: layers.collect::<std::result::Result<_, _>>()?,
             embedding_scale: (config.width as f64).sqrt(),
-            norm_eps: config.norm_eps,
             global: config.rope(),
             local: Rope::new(config.rope_dim, LOCAL_BASE, RopeLayout::Halves),
         })
@@ -110,18 +108,17 @@ impl Layer {
 
 impl Network for Gemma3 {
     fn forward(&self, batch: &mut Batch<'_>) -> Result<Logits> {
-        let norm = |x: &Tensor, weight: &Tensor| rms_norm(x, weight, self.norm_eps);
         let mut x = (self.ends.embed(batch)? * self.embedding_scale)?;
         let global = RopeTable::new(&self.global, &batch.positions, x.device())?;
         let local = RopeTable::new(&self.local, &batch.positions, x.device())?;
         for layer in &self.layers {
             let rope = if layer.is_global { &global } else { &local };
-            let read = norm(&x, &layer.attention_norm)?;
+            let read = layer.attention_norm.forward(&x)?;
             let attended = layer.attention.forward(&read, rope, batch, Then::Nothing)?;
-            x = (x + norm(&attended, &layer.after_attention_norm)?)?;
-            let read = norm(&x, &layer.feed_forward_norm)?;
+            x = layer.after_attention_norm.added_to(&x, &attended)?;
+            let read = layer.feed_forward_norm.forward(&x)?;
             let fed = layer.feed_forward.forward(&read, batch, Then::Nothing)?;
-            x = (x + norm(&fed, &layer.after_feed_forward_norm)?)?;
+            x = layer.after_feed_forward_norm.added_to(&x, &fed)?;
         }
         self.ends.logits(&x, batch)
     }

@@ -17,7 +17,7 @@ mod prefixes;
 mod sharing;
 
 use super::kv_device::DeviceLayer;
-use crate::ops::{KvElements, KvView, has_kernels};
+use crate::ops::{Growing, KvElements, KvView, has_kernels};
 use candle_core::{Device, Result, bail};
 use half::{f16, slice::HalfFloatSliceExt};
 use prefixes::{Prefixes, Prompt};
@@ -60,8 +60,8 @@ enum Layer {
 
 #[derive(Debug, Default)]
 struct HostLayer {
-    keys: Vec<f16>,
-    values: Vec<f16>,
+    keys: Growing<f16>,
+    values: Growing<f16>,
 }
 
 /// The blocks of the layers of one span.
@@ -326,19 +326,14 @@ impl Layer {
     fn grow(&mut self, blocks: usize, shape: &KvShape) -> Result<()> {
         let width = shape.kv_heads * shape.head_dim;
         match self {
-            Layer::Host(host) => host.grow(blocks * BLOCK * width),
+            Layer::Host(host) => {
+                for slab in [&mut host.keys, &mut host.values] {
+                    slab.grow(blocks * BLOCK * width);
+                }
+            }
             Layer::Device(device) => device.grow(blocks * BLOCK, width)?,
         }
         Ok(())
-    }
-}
-
-impl HostLayer {
-    fn grow(&mut self, elements: usize) {
-        for slab in [&mut self.keys, &mut self.values] {
-            // With room for more: a slab of kept prefixes is too large to be moved for every block.
-            slab.resize(elements, f16::ZERO);
-        }
     }
 }
 
@@ -361,8 +356,8 @@ impl KvWriter<'_> {
     /// All that was written.
     pub(super) fn view(&self) -> KvView<'_> {
         KvView {
-            keys: KvElements::F16(&self.layer.keys),
-            values: KvElements::F16(&self.layer.values),
+            keys: KvElements::F16(self.layer.keys.as_slice()),
+            values: KvElements::F16(self.layer.values.as_slice()),
             block_len: BLOCK,
         }
     }
@@ -370,12 +365,14 @@ impl KvWriter<'_> {
     /// Writes one position: the heads of `key` and `value` lie one after the other.
     pub(super) fn write(&mut self, list: &[u32], position: usize, key: &[f32], value: &[f32]) {
         let block = list[position / BLOCK] as usize;
+        let keys = self.layer.keys.as_mut_slice();
+        let values = self.layer.values.as_mut_slice();
         for head in 0..self.kv_heads {
             let line = (block * self.kv_heads + head) * BLOCK + position % BLOCK;
             let to = line * self.head_dim..(line + 1) * self.head_dim;
             let from = head * self.head_dim..(head + 1) * self.head_dim;
-            self.layer.keys[to.clone()].convert_from_f32_slice(&key[from.clone()]);
-            self.layer.values[to].convert_from_f32_slice(&value[from]);
+            keys[to.clone()].convert_from_f32_slice(&key[from.clone()]);
+            values[to].convert_from_f32_slice(&value[from]);
         }
     }
 }

@@ -13,24 +13,23 @@ use super::{
 };
 use crate::{
     adapter::Base,
-    ops::{Rope, RopeTable, Then, rms_norm},
+    ops::{RmsNorm, Rope, RopeTable, Then},
 };
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result};
 
 /// The layers of a Llama model.
 #[derive(Debug)]
 pub(super) struct Llama {
     ends: Ends,
     layers: Vec<Layer>,
-    norm_eps: f64,
     rope: Rope,
 }
 
 #[derive(Debug)]
 struct Layer {
-    attention_norm: Tensor,
+    attention_norm: RmsNorm,
     attention: Attention,
-    feed_forward_norm: Tensor,
+    feed_forward_norm: RmsNorm,
     feed_forward: FeedForward,
 }
 
@@ -77,7 +76,6 @@ impl Llama {
         Ok(Self {
             ends: Ends::load(file, config, device)?,
             layers: layers.collect::<std::result::Result<_, _>>()?,
-            norm_eps: config.norm_eps,
             rope: Rope {
                 factors: frequency_factors(file, config)?,
                 ..config.rope()
@@ -126,11 +124,11 @@ impl Network for Llama {
         let mut x = self.ends.embed(batch)?;
         let rope = RopeTable::new(&self.rope, &batch.positions, x.device())?;
         for layer in &self.layers {
-            let read = rms_norm(&x, &layer.attention_norm, self.norm_eps)?;
+            let read = layer.attention_norm.forward(&x)?;
             x = layer
                 .attention
                 .forward(&read, &rope, batch, Then::Add(&x))?;
-            let read = rms_norm(&x, &layer.feed_forward_norm, self.norm_eps)?;
+            let read = layer.feed_forward_norm.forward(&x)?;
             x = layer.feed_forward.forward(&read, batch, Then::Add(&x))?;
         }
         self.ends.logits(&x, batch)

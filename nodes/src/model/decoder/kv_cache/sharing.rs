@@ -226,9 +226,10 @@ impl HostLayer {
     fn keep(&mut self, blocks: &[u32], elements: usize) {
         for slab in [&mut self.keys, &mut self.values] {
             let old = mem::take(slab);
-            slab.reserve_exact(blocks.len() * elements);
-            for &block in blocks {
-                slab.extend_from_slice(&old[block as usize * elements..][..elements]);
+            slab.grow(blocks.len() * elements);
+            let to = slab.as_mut_slice().chunks_exact_mut(elements);
+            for (to, &block) in to.zip(blocks) {
+                to.copy_from_slice(&old.as_slice()[block as usize * elements..][..elements]);
             }
         }
     }
