@@ -95,6 +95,37 @@ pub fn parallel(n: usize, work: impl Fn(Range<usize>) + Sync) {
     }
 }
 
+/// What [`parallel`] may run, to be run together with others.
+pub(crate) struct Work<'a> {
+    units: usize,
+    run: Box<dyn Fn(Range<usize>) + Sync + 'a>,
+}
+
+impl<'a> Work<'a> {
+    /// `run` over `0..units`.
+    pub(crate) fn new(units: usize, run: impl Fn(Range<usize>) + Sync + 'a) -> Self {
+        Self {
+            units,
+            run: Box::new(run),
+        }
+    }
+}
+
+/// Runs all, one after the other, as one: threads meet once, and not after each.
+pub(crate) fn run_all(works: &[Work<'_>]) {
+    parallel(works.iter().map(|work| work.units).sum(), |units| {
+        let mut first = 0;
+        for work in works {
+            let end = first + work.units;
+            let of_work = units.start.clamp(first, end)..units.end.clamp(first, end);
+            if !of_work.is_empty() {
+                (work.run)(of_work.start - first..of_work.end - first);
+            }
+            first = end;
+        }
+    });
+}
+
 /// What `work` gives for each of `0..n`, in their order, computed as [`parallel`] does.
 pub fn map<T: Send + Sync>(n: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let results: Vec<OnceLock<T>> = (0..n).map(|_| OnceLock::new()).collect();
@@ -148,6 +179,27 @@ mod tests {
         for n in [0, 1, 2, 50] {
             let squares = pool.install(|| map(n, |i| i * i));
             assert_eq!(squares, (0..n).map(|i| i * i).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn all_units_of_all_works_run_once() {
+        let seen: [[AtomicUsize; 7]; 4] = Default::default();
+        let sizes = [3, 0, 7, 1];
+        let works: Vec<Work<'_>> = (sizes.iter().zip(&seen))
+            .map(|(units, seen)| {
+                Work::new(*units, |range: Range<usize>| {
+                    range.for_each(|unit| {
+                        seen[unit].fetch_add(1, SeqCst);
+                    });
+                })
+            })
+            .collect();
+        ComputePool::new(3).install(|| run_all(&works));
+        for (seen, units) in seen.iter().zip(sizes) {
+            let times: Vec<usize> = seen.iter().map(|count| count.load(SeqCst)).collect();
+            let want: Vec<usize> = (0..7).map(|unit| usize::from(unit < units)).collect();
+            assert_eq!(times, want);
         }
     }
 

@@ -28,7 +28,7 @@ use super::{
     simd::{MAX_LANES, Simd},
     target::Target,
 };
-use crate::compute;
+use crate::compute::Work;
 use std::ops::Range;
 
 /// Inputs in a lane.
@@ -133,22 +133,25 @@ impl BytePanels {
         })
     }
 
-    /// `x · wᵀ` for `x` of `m` rows, quantised into `memory`, on the current pool.
-    pub(crate) fn product(&self, m: usize, x: &[f32], memory: &mut Bytes, target: Target<'_>) {
-        assert_eq!(x.len(), m * self.k, "the input of a product");
+    /// `x · wᵀ` for `x` of `m` rows, which are quantised as well.
+    pub(crate) fn product<'a>(
+        &'a self,
+        m: usize,
+        floats: &'a [f32],
+        (x, rows): (&'a [u8], &'a [Affine]),
+        target: Target<'a>,
+    ) -> Work<'a> {
+        assert_eq!(floats.len(), m * self.k, "the input of a product");
+        assert!(
+            x.len() == m * Bytes::stride(self.k) && rows.len() == m,
+            "quantised rows"
+        );
         target.check(m, self.n);
         let isa = self.isa;
-        if self.k == 0 {
-            memory.quantize(isa, &[], 1);
-        }
-        let floats = x;
-        let (x, rows) = memory.quantize(isa, x, self.k);
-        let empty = vec![Affine::default(); if self.k == 0 { m } else { 0 }];
-        let rows = if self.k == 0 { &empty } else { rows };
         let panels = self.n.div_ceil(panel::width(isa));
         let block = panel::rows_within(BLOCK_BYTES / Bytes::stride(self.k).max(1));
         let grid = Grid::new(m, block, panels);
-        compute::parallel(grid.units(), |units| {
+        Work::new(grid.units(), move |units| {
             isa.run(Product {
                 weight: self,
                 grid,
@@ -158,7 +161,7 @@ impl BytePanels {
                 target,
                 units,
             });
-        });
+        })
     }
 }
 
@@ -374,6 +377,7 @@ mod tests {
         },
         *,
     };
+    use crate::compute::run_all;
 
     #[test]
     fn products_equal_those_of_the_quantised_numbers() {
@@ -410,12 +414,13 @@ mod tests {
                         bias,
                         after,
                     };
-                    panels.product(m, &x, &mut memory, target);
+                    let quantised = memory.quantize(isa, m, &x);
+                    run_all(&[panels.product(m, &x, quantised, target)]);
                 })
             };
             let mut want = Vec::new();
             let mut sizes = Vec::new();
-            let (bytes, rows) = memory.quantize(isa, &x, k.max(1));
+            let (bytes, rows) = memory.quantize(isa, m, &x);
             for row in 0..m {
                 for output in 0..n {
                     let products = (0..k).map(|i| {
@@ -450,7 +455,9 @@ mod tests {
             let panels = BytePanels::pack(isa, 1, 64, |_| &w);
             let mut out = [0.0];
             let target = Target::whole(super::super::memory::Cells::of(&mut out), 1);
-            panels.product(1, &x, &mut Bytes::default(), target);
+            let mut memory = Bytes::default();
+            let quantised = memory.quantize(isa, 1, &x);
+            run_all(&[panels.product(1, &x, quantised, target)]);
             let want: f32 = panels.row(0).sum();
             assert!((out[0] - want).abs() < 1e-4, "{isa:?} {} {want}", out[0]);
         }

@@ -22,7 +22,7 @@ use super::{
     simd::Simd,
     target::Target,
 };
-use crate::compute;
+use crate::compute::Work;
 use half::{bf16, f16};
 use std::{marker::PhantomData, ops::Range};
 
@@ -142,14 +142,14 @@ impl<E: Element> Panels<E> {
         (0..self.k).map(move |i| values[first + i * width])
     }
 
-    /// `x · wᵀ` for `x` of `m` rows, on the current pool.
-    pub(crate) fn product(&self, m: usize, x: &[f32], target: Target<'_>) {
+    /// `x · wᵀ` for `x` of `m` rows.
+    pub(crate) fn product<'a>(&'a self, m: usize, x: &'a [f32], target: Target<'a>) -> Work<'a> {
         assert_eq!(x.len(), m * self.k, "the input of a product");
         target.check(m, self.n);
         let panels = self.n.div_ceil(width(self.isa));
         let block = rows_within(BLOCK_VALUES / self.k.max(1)).min(BLOCK);
         let grid = Grid::new(m, block, panels);
-        compute::parallel(grid.units(), |units| {
+        Work::new(grid.units(), move |units| {
             self.isa.run(Product {
                 weight: self,
                 grid,
@@ -158,7 +158,7 @@ impl<E: Element> Panels<E> {
                 target,
                 units,
             });
-        });
+        })
     }
 }
 
@@ -432,6 +432,7 @@ mod tests {
         },
         *,
     };
+    use crate::compute::run_all;
 
     /// `x · wᵀ + bias` in f64, and the sums of the products' magnitudes.
     fn reference(x: &[f32], w: &[f32], bias: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
@@ -475,7 +476,7 @@ mod tests {
                                 bias,
                                 after,
                             };
-                            panels.product(m, &x, target);
+                            run_all(&[panels.product(m, &x, target)]);
                         })
                     };
                     let want: Vec<f64> = want
@@ -517,7 +518,7 @@ mod tests {
                 bias: &[],
                 after: After::Nothing,
             };
-            panels.product(2, &x, target);
+            run_all(&[panels.product(2, &x, target)]);
             let row = [-1.0, -1.0, 6.0, 6.0, 6.0, 6.0, 6.0, -1.0, -1.0];
             assert_eq!(out, [row, row].concat(), "{isa:?}");
         }

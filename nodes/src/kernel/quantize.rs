@@ -147,15 +147,20 @@ impl Bytes {
         k.next_multiple_of(STEP)
     }
 
-    /// Quantises rows of `k` values; gives the bytes, [`Bytes::stride`] apart, and how to read them.
-    pub(crate) fn quantize(&mut self, isa: Isa, x: &[f32], k: usize) -> (&[u8], &[Affine]) {
-        let (m, stride) = (x.len().checked_div(k).unwrap_or(0), Self::stride(k));
+    /// Quantises `m` rows; gives the bytes, [`Bytes::stride`] apart, and how to read them.
+    pub(crate) fn quantize(&mut self, isa: Isa, m: usize, x: &[f32]) -> (&[u8], &[Affine]) {
+        let k = x.len().checked_div(m).unwrap_or(0);
+        let stride = Self::stride(k);
         self.bytes.reserve::<u8>(m * stride);
         if self.rows.len() < m {
             self.rows.resize(m, Affine::default());
         }
         let bytes = Cells::of(&mut self.bytes.as_mut_slice::<u8>()[..m * stride]);
         let rows = Cells::of(&mut self.rows[..m]);
+        if k == 0 {
+            self.rows[..m].fill(Affine::default());
+            return (&[], &self.rows[..m]);
+        }
         in_parts(m, k, |part| {
             // SAFETY: parts do not overlap.
             let (bytes, rows) = unsafe {
@@ -316,7 +321,7 @@ mod tests {
                     let mut x = vec![1.0; k];
                     x[places].fill(value);
                     let mut memory = Bytes::default();
-                    let (_, rows) = memory.quantize(isa, &x, k);
+                    let (_, rows) = memory.quantize(isa, x.len() / k, &x);
                     assert!(rows[0].largest_at < k, "{isa:?} {x:?}");
                 }
             }
@@ -325,7 +330,7 @@ mod tests {
 
     fn check_bytes(isa: Isa, x: &[f32], k: usize) {
         let mut memory = Bytes::default();
-        let (bytes, rows) = memory.quantize(isa, x, k);
+        let (bytes, rows) = memory.quantize(isa, x.len() / k, x);
         for ((x, bytes), row) in x.chunks(k).zip(bytes.chunks(Bytes::stride(k))).zip(rows) {
             let most = x.iter().fold(0f32, |a, b| a.max(b.abs()));
             assert_eq!((row.largest.abs(), x[row.largest_at]), (most, row.largest));

@@ -9,6 +9,7 @@ use super::{
     target::{After, Target},
     tile::{Halved, Shortlist, Tiles},
 };
+use crate::compute;
 use half::{bf16, f16};
 use std::cell::Cell;
 
@@ -97,20 +98,27 @@ pub(crate) fn product(
     } else {
         &[]
     };
+    let takes_bytes = |weight: &Weight| matches!(weight, Weight::Int8(_));
+    let bytes_of_rows = if weights.iter().any(takes_bytes) {
+        bytes.quantize(isa, m, x)
+    } else {
+        (&[][..], &[][..])
+    };
     // SAFETY: each weight's product writes its columns of all rows, and together they have all.
     let values = unsafe {
         written(m * stride, |out| {
             let mut first = 0;
-            for weight in weights {
+            let works = weights.iter().map(|weight| {
                 let columns = first..first + weight.n();
+                first = columns.end;
                 let target = Target {
                     out,
                     stride,
-                    first,
+                    first: columns.start,
                     bias: if bias.is_empty() {
                         bias
                     } else {
-                        &bias[columns.clone()]
+                        &bias[columns]
                     },
                     after,
                 };
@@ -118,12 +126,12 @@ pub(crate) fn product(
                     Weight::F32(weight) => weight.product(m, x, target),
                     Weight::F16(weight) => weight.product(m, x, target),
                     Weight::Bf16(weight) => weight.product(m, x, target),
-                    Weight::Int8(weight) => weight.product(m, x, &mut bytes, target),
+                    Weight::Int8(weight) => weight.product(m, x, bytes_of_rows, target),
                     Weight::Tiles(weight) => weight.product(isa, m, blocks, target),
                     Weight::Halved(weight) => weight.product(isa, m, blocks, target),
                 }
-                first = columns.end;
-            }
+            });
+            compute::run_all(&works.collect::<Vec<_>>());
         })
     };
     BLOCKS.set(memory);

@@ -29,7 +29,7 @@ use super::{
     product::{Unit, grid, multiply},
     scales::{Plain, Scales},
 };
-use crate::compute;
+use crate::compute::{self, Work};
 use std::ops::Range;
 
 /// The scales of Q8_0.
@@ -153,12 +153,18 @@ impl Halved {
         }
     }
 
-    /// `x · wᵀ` for `m` quantised rows, on the current pool.
-    pub(crate) fn product(&self, isa: Isa, m: usize, x: &[Block], target: Target<'_>) {
+    /// `x · wᵀ` for `m` quantised rows.
+    pub(crate) fn product<'a>(
+        &'a self,
+        isa: Isa,
+        m: usize,
+        x: &'a [Block],
+        target: Target<'a>,
+    ) -> Work<'a> {
         assert_eq!(x.len(), m * self.k / BLOCK, "the input of a product");
         target.check(m, self.n);
         let grid = grid(m, self.n);
-        compute::parallel(grid.units(), |units| {
+        Work::new(grid.units(), move |units| {
             isa.run(Product {
                 weight: self,
                 grid,
@@ -166,7 +172,7 @@ impl Halved {
                 target,
                 units,
             });
-        });
+        })
     }
 }
 
@@ -279,6 +285,7 @@ mod tests {
         },
         *,
     };
+    use crate::compute::run_all;
     use crate::kernel::testing::Random;
 
     /// The product by any weight.
@@ -313,8 +320,12 @@ mod tests {
                 assert_eq!(got, want);
             }
             for isa in Isa::available() {
-                let got = by(isa, (m, n, k), &x, |x, to| halved.product(isa, m, x, to));
-                let want = by(isa, (m, n, k), &x, |x, to| tiles.product(isa, m, x, to));
+                let got = by(isa, (m, n, k), &x, |x, to| {
+                    run_all(&[halved.product(isa, m, x, to)]);
+                });
+                let want = by(isa, (m, n, k), &x, |x, to| {
+                    run_all(&[tiles.product(isa, m, x, to)]);
+                });
                 assert!(got == want, "{isa:?} {m}x{n}x{k}");
             }
         }

@@ -41,7 +41,7 @@ use super::{
     quantize::{self, BLOCK},
     target::Target,
 };
-use crate::compute;
+use crate::compute::{self, Work};
 use codes::{Codes, Five, Four, Full, Six};
 use format::Read;
 use scales::{At, Halves, HalvesMin, Pair, Plain, Scales, Super};
@@ -175,11 +175,17 @@ impl Tiles {
         });
     }
 
-    /// `x · wᵀ` for `m` quantised rows, on the current pool.
-    pub(crate) fn product(&self, isa: Isa, m: usize, x: &[quantize::Block], target: Target<'_>) {
+    /// `x · wᵀ` for `m` quantised rows.
+    pub(crate) fn product<'a>(
+        &'a self,
+        isa: Isa,
+        m: usize,
+        x: &'a [quantize::Block],
+        target: Target<'a>,
+    ) -> Work<'a> {
         assert_eq!(x.len(), m * self.k / BLOCK, "the input of a product");
         target.check(m, self.n);
-        with_types!(self.format, C, S => product::run::<C, S>(isa, self, m, x, target));
+        with_types!(self.format, C, S => product::work::<C, S>(isa, self, m, x, target))
     }
 }
 
@@ -229,6 +235,7 @@ mod tests {
         },
         *,
     };
+    use crate::compute::run_all;
     use candle_core::{
         Device,
         quantized::{GgmlDType, QStorage, QTensor},
@@ -361,7 +368,7 @@ mod tests {
                         bias: &[],
                         after,
                     };
-                    tiles.product(isa, m, blocks, target);
+                    run_all(&[tiles.product(isa, m, blocks, target)]);
                 })
             };
             let read: Vec<f64> = blocks

@@ -15,7 +15,7 @@ use super::{
     codes::{Codes, Full, Unpacked, unpack},
     scales::{At, Scales},
 };
-use crate::compute;
+use crate::compute::Work;
 use std::{hint::black_box, marker::PhantomData, ops::Range};
 
 /// Rows of the input that are taken together.
@@ -31,16 +31,16 @@ const STAGED: usize = STAGED_SUMS + STAGE * Full::BYTES;
 /// Bytes of the results of a row, which carry from some blocks to the next.
 const CARRIED: usize = 4 * TILE;
 
-/// The product over all tiles, on the current pool; lengths and target are checked.
-pub(super) fn run<C: Codes, G: Scales>(
+/// The product over all tiles; lengths and target are checked.
+pub(super) fn work<'a, C: Codes, G: Scales>(
     isa: Isa,
-    weight: &Tiles,
+    weight: &'a Tiles,
     m: usize,
-    x: &[Block],
-    target: Target<'_>,
-) {
+    x: &'a [Block],
+    target: Target<'a>,
+) -> Work<'a> {
     let grid = grid(m, weight.n);
-    compute::parallel(grid.units(), |units| {
+    Work::new(grid.units(), move |units| {
         isa.run(Product::<C, G> {
             weight,
             m,
@@ -50,7 +50,7 @@ pub(super) fn run<C: Codes, G: Scales>(
             units,
             types: PhantomData,
         });
-    });
+    })
 }
 
 struct Product<'a, C, G> {

@@ -385,7 +385,7 @@ mod tests {
         unsafe {
             written(weight.n, |out| {
                 let target = Target::whole(out, weight.n);
-                weight.product(isa, 1, x, target);
+                compute::run_all(&[weight.product(isa, 1, x, target)]);
             })
         }
     }
