@@ -95,7 +95,8 @@ pub fn parallel(n: usize, work: impl Fn(Range<usize>) + Sync) {
     }
 }
 
-/// What [`parallel`] may run, to be run together with others.
+/// What [`parallel`] may run, to be [run](run_all) together with others.
+#[must_use]
 pub(crate) struct Work<'a> {
     units: usize,
     run: Box<dyn Fn(Range<usize>) + Sync + 'a>,

@@ -10,16 +10,20 @@
 //! ```
 
 use super::{
+    by_rows,
+    isa::Kernel,
     math,
     memory::Cells,
-    panel::{Shape, WIDTH, multiply},
+    micro::{Steps, evenly, micro, write},
     simd::Simd,
     target::Target,
 };
 use std::ops::Range;
 
-/// Queries that attend together.
-pub(super) const QUERIES: usize = WIDTH;
+/// Queries that attend together: columns of a product.
+pub(super) const QUERIES: usize = 32;
+/// Values of a head that are multiplied together.
+const WIDTH: usize = 32;
 
 /// Lines of floats, each a head wide: queries, keys or values of one head.
 #[derive(Clone, Copy)]
@@ -76,16 +80,20 @@ pub(super) unsafe fn attend<S: Simd>(
     // SAFETY: as the caller says; the memory is as long as `scratch` says.
     unsafe {
         turn(head, queries);
-        let shape = Shape {
+        s.call(Multiply {
             rows: n,
-            k: dim,
-            stride: head.keys.pitch,
-            step: 1,
-            pitch: QUERIES,
             columns: head.seen.len().next_multiple_of(S::LANES),
-        };
-        let onto = Target::whole(Cells::of(scores), QUERIES);
-        multiply(s, shape, head.keys.first, queries.as_ptr(), onto, (0, 0));
+            steps: Steps {
+                count: dim,
+                stride: head.keys.pitch,
+                step: 1,
+                pitch: QUERIES,
+            },
+            x: head.keys.first,
+            y: queries.as_ptr(),
+            target: Target::whole(Cells::of(scores), QUERIES),
+            place: (0, 0),
+        });
         for lane in (0..head.seen.len()).step_by(S::LANES) {
             softmax_down(s, scores, head, lane);
         }
@@ -95,17 +103,56 @@ pub(super) unsafe fn attend<S: Simd>(
             pad(head, copies)
         };
         for column in (0..dim).step_by(WIDTH) {
-            let shape = Shape {
+            s.call(Multiply {
                 rows: head.seen.len(),
-                k: n,
-                stride: 1,
-                step: QUERIES,
-                pitch: values.pitch,
                 columns: WIDTH.min(dim - column),
-            };
-            let place = (place.0, place.1 + column);
-            let values = values.first.add(column);
-            multiply(s, shape, scores.as_ptr(), values, target, place);
+                steps: Steps {
+                    count: n,
+                    stride: 1,
+                    step: QUERIES,
+                    pitch: values.pitch,
+                },
+                x: scores.as_ptr(),
+                y: values.first.add(column),
+                target,
+                place: (place.0, place.1 + column),
+            });
+        }
+    }
+}
+
+/// Some rows of `x` times some columns of `y`, at most [`WIDTH`]; the result is written from a place (row,
+/// column) on. Only [`attend`] makes it: the rows and columns are there, whole vectors of these, and the target is
+/// checked.
+struct Multiply<'a> {
+    rows: usize,
+    columns: usize,
+    steps: Steps,
+    x: *const f32,
+    y: *const f32,
+    target: Target<'a>,
+    place: (usize, usize),
+}
+
+impl Kernel for Multiply<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for column in (0..self.columns).step_by(2 * S::LANES) {
+            let mut row = 0;
+            while row < self.rows {
+                let left = evenly(self.rows - row, S::ROWS);
+                row += by_rows!(S::ROWS, left, ROWS => {
+                    let x = self.x.wrapping_add(row * self.steps.stride);
+                    let y = self.y.wrapping_add(column);
+                    let place = (self.place.0 + row, self.place.1 + column);
+                    let none = [[s.zero(); 2]; ROWS];
+                    // SAFETY: inside of what `attend` vouches for.
+                    unsafe {
+                        let acc = micro(s, self.steps, x, y, None, none);
+                        write(s, self.target, place, self.columns - column, acc);
+                    }
+                });
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use super::{
     grid::Grid,
     isa::{Isa, Kernel},
     memory::{Buffer, LINE},
+    micro::evenly,
     panel,
     quantize::{Affine, Bytes, STEP},
     simd::{MAX_LANES, Simd},
@@ -242,7 +243,7 @@ impl Kernel for Product<'_> {
                     rows: &rows[row..],
                     k,
                 };
-                let left = panel::evenly(rows.len() - row, S::BYTE_ROWS);
+                let left = evenly(rows.len() - row, S::BYTE_ROWS);
                 // SAFETY: as many rows are left, the panel is whole, `product` has checked the
                 // target, and no other unit has these rows and columns.
                 row += super::by_rows!(S::BYTE_ROWS, left, ROWS => unsafe {

@@ -9,7 +9,8 @@
 //!   bytes for the latter two; [`weight`] is any of them. They have in common how work is divided ([`grid`]), what
 //!   is asked for [`ahead`] of its turn, and the end: bias, activation, residual ([`target`]).
 //! - [`rows`] works row by row: norms, softmax, gates, rotary positions; [`low_rank`] adds adapters;
-//!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`].
+//!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`]. [`micro`] is what floats are
+//!   multiplied with in both [`panel`] and [`head`].
 //!
 //! The functions that leave this module are safe: they check the lengths of their slices. They know
 //! no tensors and no devices; [`ops`](crate::ops) does.
@@ -32,6 +33,7 @@ mod isa;
 mod low_rank;
 mod math;
 mod memory;
+mod micro;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod packed;

@@ -19,6 +19,7 @@ use super::{
     grid::Grid,
     isa::{Isa, Kernel},
     memory::{Buffer, LINE, Plain, borrow_memory, give_back},
+    micro::{Steps, evenly, micro, write},
     simd::Simd,
     target::Target,
 };
@@ -26,8 +27,6 @@ use crate::compute::Work;
 use half::{bf16, f16};
 use std::{marker::PhantomData, ops::Range};
 
-/// Columns that [`multiply`] takes.
-pub(crate) const WIDTH: usize = 32;
 /// Inputs in a part of a panel.
 const PART: usize = 384;
 /// Most rows of the input that are taken together, while all panels pass by.
@@ -220,13 +219,11 @@ impl<E: Element> Product<'_, E> {
         let (n, k, width) = (self.weight.n, self.weight.k, 2 * S::LANES);
         let values = &self.weight.data.as_slice::<E>()[(panel * k + inputs.start) * width..];
         let columns = width.min(n - panel * width);
-        let shape = Shape {
-            rows: rows.len(),
-            k: inputs.len(),
+        let steps = Steps {
+            count: inputs.len(),
             stride: k,
             step: 1,
             pitch: width,
-            columns,
         };
         let part = &values[..inputs.len() * width];
         let next = (part.as_ptr_range().end.cast(), size_of_val(part));
@@ -243,7 +240,7 @@ impl<E: Element> Product<'_, E> {
                 let done = (row..row + ROWS, rows.len());
                 let lines = (width * size_of::<E>()).div_ceil(LINE);
                 let ahead = Ahead::share(next, done, inputs.len(), lines);
-                let acc = micro(s, shape, x, values.as_ptr(), Some(ahead), begun);
+                let acc = micro(s, steps, x, values.as_ptr(), Some(ahead), begun);
                 if inputs.end == k {
                     let place = (rows.start + row, panel * width);
                     write(s, self.target, place, columns, acc);
@@ -251,147 +248,6 @@ impl<E: Element> Product<'_, E> {
                     store(s, sums, acc);
                 }
             });
-        }
-    }
-}
-
-/// How many of the rows that are left are taken next, such that the last ones are not a few for which
-/// a step takes as long as for many.
-#[inline(always)]
-pub(super) fn evenly(left: usize, limit: usize) -> usize {
-    if left < 2 * limit {
-        left.div_ceil(left.div_ceil(limit))
-    } else {
-        limit
-    }
-}
-
-/// What [`multiply`] multiplies. Distances are counted in values.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    /// Rows of the input.
-    pub(crate) rows: usize,
-    /// Values in each.
-    pub(crate) k: usize,
-    /// From one row of the input to the next.
-    pub(crate) stride: usize,
-    /// From one value of a row to the next.
-    pub(crate) step: usize,
-    /// From the columns of one value to those of the next in the panel.
-    pub(crate) pitch: usize,
-    /// Columns of the panel that are written, at most [`WIDTH`].
-    pub(crate) columns: usize,
-}
-
-/// Some rows times one panel; the result is written to `target` from `place` (row, column) on.
-///
-/// # Safety
-/// `x` has these rows, `panel` has `k` times [`WIDTH`] values, a pitch apart, and the target is checked
-/// for the place.
-#[inline(always)]
-pub(crate) unsafe fn multiply<S: Simd, E: Element>(
-    s: S,
-    shape: Shape,
-    x: *const f32,
-    panel: *const E,
-    target: Target<'_>,
-    place: (usize, usize),
-) {
-    s.call(Multiply {
-        shape,
-        x,
-        panel,
-        target,
-        place,
-    });
-}
-
-/// Only [`multiply`] makes it.
-struct Multiply<'a, E> {
-    shape: Shape,
-    x: *const f32,
-    panel: *const E,
-    target: Target<'a>,
-    place: (usize, usize),
-}
-
-impl<E: Element> Kernel for Multiply<'_, E> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let shape = self.shape;
-        let mut column = 0;
-        while column < shape.columns {
-            let columns = shape.columns - column;
-            let mut row = 0;
-            while row < shape.rows {
-                let left = evenly(shape.rows - row, S::ROWS);
-                // SAFETY: inside of what the caller of `multiply` vouches for.
-                unsafe {
-                    let x = self.x.add(row * shape.stride);
-                    let panel = self.panel.add(column);
-                    let place = (self.place.0 + row, self.place.1 + column);
-                    row += super::by_rows!(S::ROWS, left, ROWS => {
-                        let none = [[s.zero(); 2]; ROWS];
-                        let acc = micro(s, shape, x, panel, None, none);
-                        write(s, self.target, place, columns, acc);
-                    });
-                }
-            }
-            column += 2 * S::LANES;
-        }
-    }
-}
-
-/// `ROWS` rows times two vectors of columns, added to `acc`. With each input some memory is asked for.
-///
-/// # Safety
-/// The rows and the panel are those of the shape.
-#[inline(always)]
-unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
-    s: S,
-    shape: Shape,
-    x: *const f32,
-    panel: *const E,
-    ahead: Option<Ahead>,
-    mut acc: [[S::F; 2]; ROWS],
-) -> [[S::F; 2]; ROWS] {
-    // SAFETY: as the caller says.
-    unsafe {
-        for i in 0..shape.k {
-            let w = panel.add(i * shape.pitch);
-            let (w0, w1) = (E::load(s, w), E::load(s, w.add(S::LANES)));
-            if let Some(ahead) = ahead {
-                ahead.ask(s, i);
-            }
-            for r in 0..ROWS {
-                let x = s.splat(*x.add(r * shape.stride + i * shape.step));
-                acc[r][0] = s.fma(x, w0, acc[r][0]);
-                acc[r][1] = s.fma(x, w1, acc[r][1]);
-            }
-        }
-    }
-    acc
-}
-
-/// Finishes rows of two vectors and writes `columns` of each at most to the target.
-///
-/// # Safety
-/// The target is checked for the place.
-#[inline(always)]
-unsafe fn write<S: Simd, const ROWS: usize>(
-    s: S,
-    target: Target<'_>,
-    (row, column): (usize, usize),
-    columns: usize,
-    acc: [[S::F; 2]; ROWS],
-) {
-    for (r, [left, right]) in acc.into_iter().enumerate() {
-        // SAFETY: as the caller says.
-        unsafe {
-            target.write(s, row + r, column, columns, left);
-            if columns > S::LANES {
-                target.write(s, row + r, column + S::LANES, columns - S::LANES, right);
-            }
         }
     }
 }
