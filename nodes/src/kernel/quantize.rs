@@ -155,12 +155,12 @@ impl Bytes {
         if self.rows.len() < m {
             self.rows.resize(m, Affine::default());
         }
-        let bytes = Cells::of(&mut self.bytes.as_mut_slice::<u8>()[..m * stride]);
-        let rows = Cells::of(&mut self.rows[..m]);
         if k == 0 {
             self.rows[..m].fill(Affine::default());
             return (&[], &self.rows[..m]);
         }
+        let bytes = Cells::of(&mut self.bytes.as_mut_slice::<u8>()[..m * stride]);
+        let rows = Cells::of(&mut self.rows[..m]);
         in_parts(m, k, |part| {
             // SAFETY: parts do not overlap.
             let (bytes, rows) = unsafe {

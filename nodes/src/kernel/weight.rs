@@ -78,6 +78,11 @@ impl Weight {
     fn takes_blocks(&self) -> bool {
         matches!(self, Self::Tiles(_) | Self::Halved(_))
     }
+
+    /// Whether rows are quantised as a whole for it.
+    fn takes_bytes(&self) -> bool {
+        matches!(self, Self::Int8(_))
+    }
 }
 
 /// `x · wᵀ` of `m` rows with each weight, the results beside each other; `bias` has a value for each
@@ -98,8 +103,7 @@ pub(crate) fn product(
     } else {
         &[]
     };
-    let takes_bytes = |weight: &Weight| matches!(weight, Weight::Int8(_));
-    let bytes_of_rows = if weights.iter().any(takes_bytes) {
+    let bytes_of_rows = if weights.iter().any(Weight::takes_bytes) {
         bytes.quantize(isa, m, x)
     } else {
         (&[][..], &[][..])
