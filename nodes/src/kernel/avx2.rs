@@ -5,7 +5,7 @@ use super::{
     simd::Simd,
 };
 use half::{bf16, f16};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// The token of a processor with AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -17,6 +17,15 @@ impl Avx2 {
     pub(super) unsafe fn new() -> Self {
         Self(())
     }
+}
+
+/// See [`Simd::in_order`].
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order(mut a: __m256i) -> __m256i {
+    // SAFETY: it does nothing.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) a, options(nostack, preserves_flags)) };
+    a
 }
 
 /// Vector instructions on values.
@@ -43,6 +52,7 @@ macro_rules! memory {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
     const ROWS: usize = 6;
     const BYTE_ROWS: usize = 4;
     const TILE_ROWS: usize = 4;
@@ -105,6 +115,7 @@ impl Simd for Avx2 {
         close(open: __m256i, sum: __m256i) -> __m256i {
             _mm256_add_epi32(sum, _mm256_madd_epi16(open, _mm256_set1_epi16(1)))
         }
+        in_order(a: __m256i) -> __m256i { in_order(a) }
         low_nibbles(a: __m256i) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
         high_nibbles(a: __m256i) -> __m256i {
             _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15))
@@ -118,11 +129,6 @@ impl Simd for Avx2 {
         }
         to_float(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         to_int(a: __m256) -> __m256i { _mm256_cvtps_epi32(a) }
-        sum_i(a: __m256i) -> i32 {
-            let four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-            let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
-            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)))
-        }
     }
 
     memory! {
@@ -141,6 +147,11 @@ impl Simd for Avx2 {
         }
         load_i(from: *const u8) -> __m256i { _mm256_loadu_si256(from.cast()) }
         store_i(to: *mut u8, a: __m256i) -> () { _mm256_storeu_si256(to.cast(), a) }
+        open_less(lacks: *const [i16; 2], offset: i32) -> __m256i {
+            // Sums that leave the 16 bits on their way are back in them at their end.
+            let lacks = _mm256_set1_epi32(lacks.cast::<i32>().read_unaligned());
+            _mm256_mullo_epi16(lacks, _mm256_set1_epi16(offset as i16))
+        }
         splat_4(from: *const u8) -> __m256i {
             _mm256_set1_epi32(from.cast::<i32>().read_unaligned())
         }

@@ -5,7 +5,7 @@ use super::{
     simd::Simd,
 };
 use half::{bf16, f16};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// The token of a processor with AVX-512 (F, BW, DQ, VL, VNNI).
 #[derive(Clone, Copy)]
@@ -17,6 +17,15 @@ impl Avx512 {
     pub(super) unsafe fn new() -> Self {
         Self(())
     }
+}
+
+/// See [`Simd::in_order`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_order(mut a: __m512i) -> __m512i {
+    // SAFETY: it does nothing.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) a, options(nostack, preserves_flags)) };
+    a
 }
 
 /// Vector instructions on values.
@@ -43,6 +52,7 @@ macro_rules! memory {
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
     const ROWS: usize = 12;
     const BYTE_ROWS: usize = 12;
     const TILE_ROWS: usize = 8;
@@ -74,6 +84,7 @@ impl Simd for Avx512 {
         sub_i(a: __m512i, b: __m512i) -> __m512i { _mm512_sub_epi32(a, b) }
         mul_i(a: __m512i, b: __m512i) -> __m512i { _mm512_mullo_epi32(a, b) }
         dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, u, i) }
+        in_order(a: __m512i) -> __m512i { in_order(a) }
         low_nibbles(a: __m512i) -> __m512i { _mm512_and_si512(a, _mm512_set1_epi8(15)) }
         high_nibbles(a: __m512i) -> __m512i {
             _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15))
@@ -87,7 +98,6 @@ impl Simd for Avx512 {
         }
         to_float(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         to_int(a: __m512) -> __m512i { _mm512_cvtps_epi32(a) }
-        sum_i(a: __m512i) -> i32 { _mm512_reduce_add_epi32(a) }
     }
 
     memory! {

@@ -88,3 +88,14 @@ macro_rules! by_rows {
     };
 }
 use by_rows;
+
+/// `$body` for each number, one after the other: a compiler unrolls a loop only while its body is small.
+macro_rules! unrolled {
+    ($n:ident in [$($value:literal),*] => $body:block) => {
+        $({
+            let $n: usize = $value;
+            $body
+        })*
+    };
+}
+use unrolled;

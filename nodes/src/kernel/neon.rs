@@ -5,7 +5,7 @@ use super::{
     simd::Simd,
 };
 use half::{bf16, f16};
-use std::arch::aarch64::*;
+use std::arch::{aarch64::*, asm};
 
 /// The token of a processor with NEON.
 #[derive(Clone, Copy)]
@@ -17,6 +17,15 @@ impl Neon {
     pub(super) unsafe fn new() -> Self {
         Self(())
     }
+}
+
+/// See [`Simd::in_order`].
+#[inline]
+#[target_feature(enable = "neon")]
+fn in_order(mut a: int32x4_t) -> int32x4_t {
+    // SAFETY: it does nothing.
+    unsafe { asm!("/* {0} */", inout(vreg) a, options(nostack, preserves_flags)) };
+    a
 }
 
 /// Vector instructions on values.
@@ -43,6 +52,7 @@ macro_rules! memory {
 
 impl Simd for Neon {
     const LANES: usize = 4;
+    const REGISTERS: usize = 32;
     const ROWS: usize = 8;
     const BYTE_ROWS: usize = 8;
     const TILE_ROWS: usize = 4;
@@ -88,6 +98,7 @@ impl Simd for Neon {
             let sums = vpaddq_s32(vpaddq_s32(first, second), vpaddq_s32(third, fourth));
             vaddq_s32(acc, sums)
         }
+        in_order(a: int32x4_t) -> int32x4_t { in_order(a) }
         low_nibbles(a: int32x4_t) -> int32x4_t { vandq_s32(a, vdupq_n_s32(0x0f0f_0f0f)) }
         high_nibbles(a: int32x4_t) -> int32x4_t {
             vreinterpretq_s32_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s32(a)))
@@ -108,7 +119,6 @@ impl Simd for Neon {
         }
         to_float(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         to_int(a: float32x4_t) -> int32x4_t { vcvtnq_s32_f32(a) }
-        sum_i(a: int32x4_t) -> i32 { vaddvq_s32(a) }
     }
 
     memory! {

@@ -18,6 +18,7 @@ fn each(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
 
 impl Simd for Portable {
     const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
     const ROWS: usize = 4;
     const BYTE_ROWS: usize = 4;
     const TILE_ROWS: usize = 1;
@@ -186,10 +187,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn to_int(self, a: Self::F) -> Self::I {
         self.round(a).map(|x| (x as i32).to_le_bytes())
-    }
-    #[inline(always)]
-    fn sum_i(self, a: Self::I) -> i32 {
-        a.iter().map(|lane| i32::from_le_bytes(*lane)).sum()
     }
     #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8, a: Self::I) {

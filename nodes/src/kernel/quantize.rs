@@ -37,7 +37,10 @@ pub(crate) struct Block {
     pub(crate) d_sums: [f32; 2],
     /// `d` times the sum of all.
     pub(crate) d_sum: f32,
-    _gap: [u32; 4],
+    /// What the first and the last 16 of `q`, and all, lack to 0, in two parts: of every four the first two,
+    /// and the others.
+    pub(crate) lacks: [[i16; 2]; 3],
+    _gap: u32,
     /// From -127 to 127.
     pub(crate) q: [i8; BLOCK],
 }
@@ -47,9 +50,29 @@ impl Block {
         d: 0.0,
         d_sums: [0.0; 2],
         d_sum: 0.0,
-        _gap: [0; 4],
+        lacks: [[0; 2]; 3],
+        _gap: 0,
         q: [0; BLOCK],
     };
+
+    /// Fills in the sums of `q`.
+    #[inline(always)]
+    fn add_up(&mut self) {
+        let (fours, _) = self.q.as_chunks::<4>();
+        for half in 0..2 {
+            let mut parts = [0; 2];
+            for four in &fours[half * 4..][..4] {
+                let [a, b, c, d] = four.map(i16::from);
+                parts[0] += a + b;
+                parts[1] += c + d;
+            }
+            self.d_sums[half] = self.d * f32::from(parts[0] + parts[1]);
+            self.lacks[half] = [-parts[0], -parts[1]];
+        }
+        let [first, last, all] = &mut self.lacks;
+        *all = [first[0] + last[0], first[1] + last[1]];
+        self.d_sum = -self.d * f32::from(all[0] + all[1]);
+    }
 }
 
 /// Rows of [`Block`]s. Its memory is used again.
@@ -95,18 +118,15 @@ impl Kernel for QuantizeBlocks<'_> {
             let largest = s.largest(largest);
             let known = largest >= LEAST;
             let inverse = s.splat(if known { 127.0 / largest } else { 0.0 });
-            let mut sums = [0; 2];
             for i in (0..BLOCK).step_by(S::LANES) {
                 // SAFETY: as above; `q` has 32 bytes.
                 unsafe {
                     let q = s.to_int(s.mul(s.load(x.as_ptr().add(i)), inverse));
-                    sums[i / (BLOCK / 2)] += s.sum_i(q);
                     s.store_bytes(block.q.as_mut_ptr().cast::<u8>().add(i), q);
                 }
             }
             block.d = if known { largest / 127.0 } else { 0.0 };
-            block.d_sums = [block.d * sums[0] as f32, block.d * sums[1] as f32];
-            block.d_sum = block.d * (sums[0] + sums[1]) as f32;
+            block.add_up();
         }
     }
 }
@@ -362,6 +382,14 @@ mod tests {
             let halves = [&block.q[..16], &block.q[16..]];
             assert_eq!(block.d_sums, halves.map(|q| block.d * sum(q) as f32));
             assert_eq!(block.d_sum, block.d * sum(&block.q) as f32);
+            for part in 0..2 {
+                let of_part = |i: &usize| i % 4 / 2 == part;
+                let lack = |inputs: Range<usize>| -> i16 {
+                    inputs.filter(of_part).map(|i| -i16::from(block.q[i])).sum()
+                };
+                let want = [lack(0..16), lack(16..32), lack(0..32)];
+                assert_eq!(block.lacks.map(|parts| parts[part]), want);
+            }
         }
     }
 }

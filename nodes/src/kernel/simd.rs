@@ -18,6 +18,8 @@ pub(crate) const MAX_TILE_ROWS: usize = 8;
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Values in a vector: 4, 8 or 16.
     const LANES: usize;
+    /// Vectors that there is room for in the processor.
+    const REGISTERS: usize;
     /// How many rows of two accumulators a micro-kernel may keep in registers.
     const ROWS: usize;
     /// The same for products of bytes.
@@ -100,7 +102,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// In each lane: `acc` plus the four products of the bytes of `u` (no sign) and `i` (signed). Two of
     /// them next to each other are added first, in 16 bits on some processors.
     fn dot(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I;
-    /// Whether [`Simd::dot_codes`] takes 128 from each byte of `u` first.
+    /// Whether products can take an offset from codes: [`Simd::dot_codes`] 128, and an open sum what it began
+    /// with ([`Simd::open_less`]).
     const CENTRES: bool = false;
     /// As [`Simd::dot`], for all bytes of `u`, and bytes of `i` above -128.
     #[inline(always)]
@@ -111,6 +114,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn open(self, sum: Self::I) -> Self::I {
         sum
+    }
+    /// Begins a sum of products of bytes that are `offset` too large, with others whose sums lack what is there
+    /// to 0: of the first two of each lane, and of the last two.
+    ///
+    /// # Safety
+    /// Both can be read.
+    #[inline(always)]
+    unsafe fn open_less(self, lacks: *const [i16; 2], offset: i32) -> Self::I {
+        // SAFETY: as the caller says.
+        let [first, last] = unsafe { lacks.read() };
+        self.open(self.splat_i((i32::from(first) + i32::from(last)) * offset))
     }
     /// Adds to an open sum as [`Simd::dot`], for bytes of `i` above -128. What the first two products
     /// of each lane add up to over all calls must stay within 16 bits, and so must the last two.
@@ -123,6 +137,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn close(self, open: Self::I, _sum: Self::I) -> Self::I {
         open
     }
+    /// The same number, before which nothing is computed that stands after it. Of a long row of products a
+    /// compiler prepares all codes first, or adds them up in another order, and has no registers left for sums.
+    #[inline(always)]
+    fn in_order(self, a: Self::I) -> Self::I {
+        a
+    }
     /// The lower four bits of each byte.
     fn low_nibbles(self, a: Self::I) -> Self::I;
     /// The upper four bits of each byte, moved down.
@@ -133,8 +153,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn to_float(self, a: Self::I) -> Self::F;
     /// To the nearest integer.
     fn to_int(self, a: Self::F) -> Self::I;
-    /// The sum of the lanes.
-    fn sum_i(self, a: Self::I) -> i32;
     /// Writes the low byte of each lane.
     ///
     /// # Safety

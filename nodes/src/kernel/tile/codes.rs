@@ -1,7 +1,6 @@
 //! How the 32 codes of each of 16 outputs lie in a tile: in how many bits.
 
 use super::{super::simd::Simd, TILE};
-use std::marker::PhantomData;
 
 /// Four inputs of every output: a group.
 pub(super) const GROUP: usize = 4 * TILE;
@@ -10,9 +9,8 @@ pub(super) const GROUP: usize = 4 * TILE;
 pub(super) trait Codes: 'static {
     /// Bytes that they take.
     const BYTES: usize;
-    /// How many products of such a code can be added in 16 bits, in pairs and with bytes of up to 127;
-    /// 0: not even one.
-    const OPEN: usize;
+    /// The largest.
+    const LARGEST: i32;
 
     /// Puts the codes of one output; the memory was zero before.
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]);
@@ -37,7 +35,7 @@ pub(super) struct Full;
 
 impl Codes for Full {
     const BYTES: usize = 8 * GROUP;
-    const OPEN: usize = 0;
+    const LARGEST: i32 = 255;
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         for (group, four) in codes.as_chunks::<4>().0.iter().enumerate() {
@@ -56,28 +54,6 @@ impl Codes for Full {
             let low = block.add(g * GROUP + lane * 4);
             (s.load_i(low), s.load_i(low.add(4 * GROUP)))
         }
-    }
-}
-
-/// The codes of `C` in a byte each, as [`unpack`] leaves them.
-pub(super) struct Unpacked<C>(PhantomData<C>);
-
-impl<C: Codes> Codes for Unpacked<C> {
-    const BYTES: usize = Full::BYTES;
-    const OPEN: usize = C::OPEN;
-
-    fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
-        Full::put(block, lane, codes);
-    }
-
-    fn get(block: &[u8], lane: usize, input: usize) -> u8 {
-        Full::get(block, lane, input)
-    }
-
-    #[inline(always)]
-    unsafe fn groups<S: Simd>(s: S, block: *const u8, g: usize, lane: usize) -> (S::I, S::I) {
-        // SAFETY: as the caller says.
-        unsafe { Full::groups(s, block, g, lane) }
     }
 }
 
@@ -108,7 +84,7 @@ pub(super) struct Four;
 
 impl Codes for Four {
     const BYTES: usize = 4 * GROUP;
-    const OPEN: usize = 8; // 8 * 2 * 15 * 127 = 30,480
+    const LARGEST: i32 = 15;
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         let both: [u8; 16] = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
@@ -134,7 +110,7 @@ pub(super) struct Five;
 
 impl Codes for Five {
     const BYTES: usize = Four::BYTES + GROUP;
-    const OPEN: usize = 4; // 4 * 2 * 31 * 127 = 31,496
+    const LARGEST: i32 = 31;
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         let (four, bits) = block.split_at_mut(Four::BYTES);
@@ -168,7 +144,7 @@ pub(super) struct Six;
 
 impl Codes for Six {
     const BYTES: usize = Four::BYTES + 2 * GROUP;
-    const OPEN: usize = 2; // 2 * 2 * 63 * 127 = 32,004
+    const LARGEST: i32 = 63;
 
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
         let (four, bits) = block.split_at_mut(Four::BYTES);

@@ -31,6 +31,7 @@ mod halved;
 mod product;
 mod scales;
 mod shortlist;
+mod staged;
 
 pub(crate) use halved::Halved;
 pub use shortlist::Shortlist;

@@ -8,29 +8,22 @@ use super::{
         isa::{Isa, Kernel},
         memory::{LINE, borrow_memory, give_back},
         quantize::Block,
-        simd::{MAX_TILE_ROWS, Simd},
+        simd::Simd,
         target::Target,
+        unrolled,
     },
     Layout, TILE, Tiles,
-    codes::{Codes, Full, Unpacked, unpack},
+    codes::{Codes, Full},
     scales::{At, Scales},
+    staged,
 };
 use crate::compute::Work;
-use std::{hint::black_box, marker::PhantomData, ops::Range};
+use std::{marker::PhantomData, mem::offset_of, ops::Range};
 
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
 /// The first of them ask for the next tile.
 const ASKING_ROWS: usize = 16;
-/// Blocks that are unpacked together, so that their codes and sums stay in the nearest cache.
-const STAGE: usize = 24;
-/// Bytes of their sums, two for each output of the rows that go together.
-const STAGED_SUMS: usize = STAGE * 2 * 4 * TILE * MAX_TILE_ROWS;
-/// Bytes of both.
-const STAGED: usize = STAGED_SUMS + STAGE * Full::BYTES;
-/// Bytes of the results of a row, which carry from some blocks to the next.
-const CARRIED: usize = 4 * TILE;
-
 /// The product over all tiles; lengths and target are checked.
 pub(super) fn work<'a, C: Codes, G: Scales>(
     isa: Isa,
@@ -71,7 +64,7 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
         let data = self.weight.data.as_slice::<u8>();
         let is_staged = C::BYTES < Full::BYTES && self.m >= S::STAGED_FROM;
         let mut memory = borrow_memory::<u8>(match is_staged {
-            true => STAGED + ROWS_TOGETHER * CARRIED,
+            true => staged::memory(ROWS_TOGETHER),
             false => 0,
         });
         for unit in self.units {
@@ -84,8 +77,8 @@ impl<C: Codes, G: Scales> Kernel for Product<'_, C, G> {
                 if is_staged && unit.rows >= S::STAGED_FROM {
                     let memory = memory.as_mut_slice::<u8>().as_mut_ptr();
                     match TILE / S::LANES {
-                        1 => multiply_staged::<S, C, G, 1>(s, unit, memory),
-                        _ => multiply_staged::<S, C, G, 2>(s, unit, memory),
+                        1 => staged::multiply::<S, C, G, 1>(s, unit, memory),
+                        _ => staged::multiply::<S, C, G, 2>(s, unit, memory),
                     }
                 } else {
                     multiply::<S, C, G>(s, unit, tile.as_ptr(), true);
@@ -104,15 +97,15 @@ pub(super) fn grid(m: usize, n: usize) -> Grid {
 /// Some rows times one tile.
 #[derive(Clone, Copy)]
 pub(super) struct Unit<'a> {
-    layout: Layout,
-    tile: &'a [u8],
-    rows: usize,
+    pub(super) layout: Layout,
+    pub(super) tile: &'a [u8],
+    pub(super) rows: usize,
     x: &'a [Block],
     target: Target<'a>,
     /// Where the result begins: row and column.
     place: (usize, usize),
     /// Outputs of the tile that there are.
-    columns: usize,
+    pub(super) columns: usize,
 }
 
 impl<'a> Unit<'a> {
@@ -138,14 +131,14 @@ impl<'a> Unit<'a> {
 
     /// The blocks of a row.
     #[inline(always)]
-    fn row(&self, row: usize) -> *const Block {
+    pub(super) fn row(&self, row: usize) -> *const Block {
         self.x[row * self.layout.blocks..].as_ptr()
     }
 
     /// What so many rows ask for while they are multiplied with so many outputs; nothing where others have
     /// asked for all of the next tile.
     #[inline(always)]
-    fn ahead<C: Codes, G: Scales>(
+    pub(super) fn ahead<C: Codes, G: Scales>(
         &self,
         (row, rows): (usize, usize),
         (lane, lanes): (usize, usize),
@@ -161,7 +154,7 @@ impl<'a> Unit<'a> {
     /// # Safety
     /// The target is checked for the row and the columns, and nobody else has them.
     #[inline(always)]
-    unsafe fn write<S: Simd>(&self, s: S, row: usize, lane: usize, values: S::F) {
+    pub(super) unsafe fn write<S: Simd>(&self, s: S, row: usize, lane: usize, values: S::F) {
         if lane < self.columns {
             let (row, column) = (self.place.0 + row, self.place.1 + lane);
             // SAFETY: as the caller says.
@@ -205,126 +198,6 @@ pub(super) unsafe fn multiply<S: Simd, C: Codes, G: Scales>(
     }
 }
 
-/// As [`multiply`], for many rows: codes are unpacked first, and `VECTORS` vectors of outputs go together.
-///
-/// # Safety
-/// As there, and there are [`STAGED`] bytes and [`CARRIED`] for each row.
-#[inline(always)]
-unsafe fn multiply_staged<S: Simd, C: Codes, G: Scales, const VECTORS: usize>(
-    s: S,
-    unit: Unit<'_>,
-    memory: *mut u8,
-) {
-    let (layout, tile) = (unit.layout, unit.tile.as_ptr());
-    // SAFETY: the memory is so large.
-    let (codes, carried) = unsafe { (memory.add(STAGED_SUMS), memory.add(STAGED)) };
-    let parts = layout.blocks.div_ceil(STAGE).max(1);
-    let part = layout.blocks.div_ceil(parts).max(1);
-    // Even without blocks there is a result.
-    for first in (0..layout.blocks.max(1)).step_by(part) {
-        let stage = Stage {
-            unit,
-            blocks: first..layout.blocks.min(first + part),
-            codes,
-            sums: memory,
-            carried: carried.cast(),
-        };
-        // SAFETY: the codes of so many blocks are there, and room for them.
-        unsafe { unpack::<S, C>(s, stage.blocks.len(), tile.add(first * C::BYTES), codes) };
-        for lane in (0..unit.columns).step_by(VECTORS * S::LANES) {
-            let mut row = 0;
-            while row < unit.rows {
-                // SAFETY: as many rows are left; otherwise as the caller says.
-                row += by_rows!(S::TILE_ROWS, [8, 4, 2], unit.rows - row, ROWS => unsafe {
-                    stage.micro::<S, C, G, ROWS, VECTORS>(s, row, lane);
-                });
-            }
-        }
-    }
-}
-
-/// Some blocks of a unit, whose codes are unpacked.
-struct Stage<'a> {
-    unit: Unit<'a>,
-    blocks: Range<usize>,
-    codes: *const u8,
-    /// Room for the sums of [`STAGE`] blocks.
-    sums: *mut u8,
-    /// The results up to these blocks: [`CARRIED`] bytes a row.
-    carried: *mut f32,
-}
-
-impl Stage<'_> {
-    /// `ROWS` rows, from `row` on, times the outputs from `lane` on. Of all blocks the products are added up,
-    /// then all sums are scaled: products of bytes and of floats in turns would wait for each other.
-    ///
-    /// # Safety
-    /// As for [`multiply_staged`], and there are so many rows and outputs.
-    #[inline(always)]
-    unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
-        &self,
-        s: S,
-        row: usize,
-        lane: usize,
-    ) {
-        let Unit { layout, tile, .. } = self.unit;
-        let x = self.unit.row(row);
-        let ahead = self
-            .unit
-            .ahead::<C, G>((row, ROWS), (lane, VECTORS * S::LANES));
-        let carried = self.carried.wrapping_add(row * TILE + lane);
-        let carried = |r: usize, v: usize| carried.wrapping_add(r * TILE + v * S::LANES);
-        // SAFETY: as the caller says.
-        unsafe {
-            let mut to = self.sums;
-            for b in self.blocks.clone() {
-                if let Some(ahead) = ahead {
-                    ahead.ask(s, b);
-                }
-                let codes = self.codes.add((b - self.blocks.start) * Full::BYTES);
-                let x = (x.add(b), layout.blocks);
-                let of_block = sums::<S, Unpacked<C>, G, ROWS, VECTORS>(s, codes, x, lane);
-                for sum in of_block[..halves::<G>()].as_flattened().as_flattened() {
-                    s.store_i(to, *sum);
-                    to = to.add(4 * S::LANES);
-                }
-            }
-            let mut acc = [[s.zero(); VECTORS]; ROWS];
-            if self.blocks.start > 0 {
-                for r in 0..ROWS {
-                    for v in 0..VECTORS {
-                        acc[r][v] = s.load(carried(r, v));
-                    }
-                }
-            }
-            let mut from = self.sums.cast_const();
-            for b in self.blocks.clone() {
-                let mut of_block = [[[s.splat_i(0); VECTORS]; ROWS]; 2];
-                for sum in of_block[..halves::<G>()]
-                    .as_flattened_mut()
-                    .as_flattened_mut()
-                {
-                    *sum = s.load_i(from);
-                    from = from.add(4 * S::LANES);
-                }
-                let at = layout.at::<C, G>(tile.as_ptr(), b);
-                let x = (x.add(b), layout.blocks);
-                add_scaled::<S, Unpacked<C>, G, ROWS, VECTORS>(s, at, x, lane, of_block, &mut acc);
-            }
-            let is_last = self.blocks.end == layout.blocks;
-            for r in 0..ROWS {
-                for v in 0..VECTORS {
-                    if is_last {
-                        self.unit.write(s, row + r, lane + v * S::LANES, acc[r][v]);
-                    } else {
-                        s.store(carried(r, v), acc[r][v]);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// `ROWS` rows times the outputs of a tile from `lane` on; its codes stand apart from its scales where they
 /// are unpacked. With each block some memory is asked for.
 ///
@@ -347,9 +220,9 @@ pub(super) unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
                 ahead.ask(s, b);
             }
             let (codes, x) = (codes.add(b * C::BYTES), (x.add(b), layout.blocks));
-            let of_block = sums::<S, C, G, ROWS, 1>(s, codes, x, lane);
+            let of_block = sums::<S, C, G, ROWS>(s, codes, x, lane);
             let at = layout.at::<C, G>(tile, b);
-            add_scaled::<S, C, G, ROWS, 1>(s, at, x, lane, of_block, &mut acc);
+            add_scaled::<S, G, ROWS, 1>(s, at, x, lane, of_block, &mut acc);
         }
     }
     acc.map(|[acc]| acc)
@@ -361,68 +234,125 @@ pub(super) unsafe fn micro<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
 /// # Safety
 /// The codes of the block are there, and so many rows.
 #[inline(always)]
-unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
+unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     s: S,
     codes: *const u8,
     (x, stride): (*const Block, usize),
     lane: usize,
-) -> [[[S::I; VECTORS]; ROWS]; 2] {
+) -> [[[S::I; 1]; ROWS]; 2] {
     let second = halves::<G>() - 1;
-    // Where products take several steps, or as many sums are open as there are registers, there are none to
-    // prepare the codes of all groups ahead of them, as a loop of known length would.
-    let groups = if C::OPEN == 0 && S::CENTRES {
-        black_box(4)
-    } else {
-        4
+    // Two groups at a time, a low and a high one; at most all four pairs.
+    let together = match open_groups::<C, G>() * (1 + second) / 2 {
+        ..2 => 1,
+        2..4 => 2,
+        4.. => 4,
     };
-    let none = s.splat_i(0);
-    let mut sums = [[[none; VECTORS]; ROWS]; 2];
-    let together = groups_together::<C, G>();
-    for first in (0..groups).step_by(together) {
-        let mut open = sums;
-        if C::OPEN > 0 {
-            for half in 0..=second {
-                for r in 0..ROWS {
-                    for v in 0..VECTORS {
-                        open[half][r][v] = s.open(sums[half][r][v]);
-                    }
+    let mut sums = [[[s.splat_i(0); 1]; ROWS]; 2];
+    let mut open = sums;
+    // SAFETY: as the caller says, of all groups.
+    unsafe {
+        unrolled!(g in [0, 1, 2, 3] => {
+            if g.is_multiple_of(together) {
+                for half in 0..=second {
+                    open[half] = opened::<S, C, G, ROWS, 1>(s, half, sums[half], (x, stride));
                 }
             }
-        }
-        let end = match VECTORS > 1 && together == 4 {
-            true => black_box(first + together),
-            false => first + together,
-        };
-        for g in first..end {
-            let mut codes_of = [(none, none); VECTORS];
-            for v in 0..VECTORS {
-                // SAFETY: the block is whole.
-                codes_of[v] = unsafe { C::groups(s, codes, g, lane + v * S::LANES) };
-            }
-            for r in 0..ROWS {
-                // SAFETY: there are so many rows.
-                let (low, high) = unsafe {
-                    let q = (&raw const (*x.add(r * stride)).q).cast::<u8>();
-                    (s.splat_4(q.add(4 * g)), s.splat_4(q.add(16 + 4 * g)))
-                };
-                for v in 0..VECTORS {
-                    open[0][r][v] = dot::<S, C>(s, open[0][r][v], codes_of[v].0, low);
-                    open[second][r][v] = dot::<S, C>(s, open[second][r][v], codes_of[v].1, high);
+            let q = q_of(x);
+            let (low, high) = C::groups(s, codes, g, lane);
+            add_group::<S, C, ROWS, 1>(s, [low], (q.add(4 * g), stride), &mut open[0]);
+            add_group::<S, C, ROWS, 1>(s, [high], (q.add(16 + 4 * g), stride), &mut open[second]);
+            if (g + 1).is_multiple_of(together) {
+                for half in 0..=second {
+                    sums[half] = closed::<S, C, ROWS, 1>(s, open[half], sums[half]);
                 }
             }
-        }
-        for half in 0..=second {
-            for r in 0..ROWS {
-                for v in 0..VECTORS {
-                    sums[half][r][v] = match C::OPEN {
-                        0 => open[half][r][v],
-                        _ => s.close(open[half][r][v], sums[half][r][v]),
-                    };
-                }
+        });
+    }
+    sums
+}
+
+/// Where the bytes of a block are.
+#[inline(always)]
+pub(super) fn q_of(block: *const Block) -> *const u8 {
+    block.wrapping_byte_add(offset_of!(Block, q)).cast()
+}
+
+/// Sums of the products of a half, or of all, that go on from others.
+///
+/// # Safety
+/// There are so many rows, whose blocks are so far apart.
+#[inline(always)]
+pub(super) unsafe fn opened<
+    S: Simd,
+    C: Codes,
+    G: Scales,
+    const ROWS: usize,
+    const VECTORS: usize,
+>(
+    s: S,
+    half: usize,
+    sums: [[S::I; VECTORS]; ROWS],
+    (x, stride): (*const Block, usize),
+) -> [[S::I; VECTORS]; ROWS] {
+    let mut open = sums;
+    for r in 0..ROWS {
+        // SAFETY: as the caller says.
+        let lacks = unsafe { &(*x.add(r * stride)).lacks };
+        let lacks = &raw const lacks[if G::HALVES { half } else { 2 }];
+        for v in 0..VECTORS {
+            if C::LARGEST > LARGEST_OPEN {
+                // Its products are added to the sum itself.
+            } else if S::CENTRES && G::OFFSET > 0 {
+                // SAFETY: they are there.
+                open[r][v] = unsafe { s.open_less(lacks, G::OFFSET) };
+            } else {
+                open[r][v] = s.open(sums[r][v]);
             }
         }
     }
+    open
+}
+
+/// What such sums come to.
+#[inline(always)]
+pub(super) fn closed<S: Simd, C: Codes, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    open: [[S::I; VECTORS]; ROWS],
+    mut sums: [[S::I; VECTORS]; ROWS],
+) -> [[S::I; VECTORS]; ROWS] {
+    for r in 0..ROWS {
+        for v in 0..VECTORS {
+            sums[r][v] = match C::LARGEST > LARGEST_OPEN {
+                true => open[r][v],
+                false => s.close(open[r][v], sums[r][v]),
+            };
+        }
+    }
     sums
+}
+
+/// Adds the products of a group of codes to open sums, with the bytes `q` of rows whose blocks, a line of the cache
+/// each, are so far apart.
+///
+/// # Safety
+/// There are so many rows.
+#[inline(always)]
+pub(super) unsafe fn add_group<S: Simd, C: Codes, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    codes: [S::I; VECTORS],
+    (q, stride): (*const u8, usize),
+    open: &mut [[S::I; VECTORS]; ROWS],
+) {
+    for r in 0..ROWS {
+        // SAFETY: as the caller says.
+        let q = unsafe { s.splat_4(q.add(r * stride * LINE)) };
+        for v in 0..VECTORS {
+            open[r][v] = s.in_order(match C::LARGEST > LARGEST_OPEN {
+                true => s.dot_codes(open[r][v], codes[v], q),
+                false => s.dot_open(open[r][v], codes[v], q),
+            });
+        }
+    }
 }
 
 /// Adds a block's sums to results, with the scales that are `at` some place.
@@ -430,7 +360,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: u
 /// # Safety
 /// The scales are there, and so many rows, whose blocks are so far apart.
 #[inline(always)]
-unsafe fn add_scaled<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn add_scaled<S: Simd, G: Scales, const ROWS: usize, const VECTORS: usize>(
     s: S,
     at: At,
     (x, stride): (*const Block, usize),
@@ -439,11 +369,7 @@ unsafe fn add_scaled<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECT
     acc: &mut [[S::F; VECTORS]; ROWS],
 ) {
     // What is taken from every code comes off like a minimum, unless products do it.
-    let offset = if C::OPEN == 0 && S::CENTRES {
-        0
-    } else {
-        G::OFFSET
-    };
+    let offset = if S::CENTRES { 0 } else { G::OFFSET };
     for half in 0..halves::<G>() {
         let (mut factors, mut minimums) = ([s.zero(); VECTORS], [s.zero(); VECTORS]);
         for v in 0..VECTORS {
@@ -474,7 +400,7 @@ unsafe fn add_scaled<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECT
 }
 
 /// How many sums a block has for each row and output.
-const fn halves<G: Scales>() -> usize {
+pub(super) const fn halves<G: Scales>() -> usize {
     if G::HALVES { 2 } else { 1 }
 }
 
@@ -496,22 +422,16 @@ pub(super) fn ahead<C: Codes, G: Scales>(
     Ahead::share(next, done, layout.blocks, lines)
 }
 
-/// How many groups of low and of high codes go into one open sum: a divisor of 4.
-const fn groups_together<C: Codes, G: Scales>() -> usize {
-    // Low and high ones go into the same sum, unless they have scales of their own.
-    let groups = if G::HALVES { C::OPEN } else { C::OPEN / 2 };
-    match groups {
-        0 => 1,
-        1..4 => groups,
-        _ => 4,
-    }
-}
+/// The largest code whose products are added up in 16 bits: two of them, with bytes of up to 127.
+pub(super) const LARGEST_OPEN: i32 = i16::MAX as i32 / (2 * 127);
 
-/// Adds the products of a group to an open sum, or to the sum itself where codes are too large for that.
-#[inline(always)]
-fn dot<S: Simd, C: Codes>(s: S, sum: S::I, codes: S::I, q: S::I) -> S::I {
-    match C::OPEN {
-        0 => s.dot_codes(sum, codes, q),
-        _ => s.dot_open(sum, codes, q),
+/// How many groups fit into one open sum, which has two products of each; 0: not even one. What is taken from
+/// all codes is taken before.
+pub(super) const fn open_groups<C: Codes, G: Scales>() -> usize {
+    let (below, above) = (G::OFFSET, C::LARGEST - G::OFFSET);
+    let farthest = if below > above { below } else { above };
+    match C::LARGEST > LARGEST_OPEN {
+        true => 0,
+        false => (LARGEST_OPEN / farthest) as usize,
     }
 }

@@ -23,11 +23,12 @@ use super::{
         memory::{Buffer, Cells, borrow_memory, give_back, written},
         quantize::{BLOCK, Block},
         simd::Simd,
+        unrolled,
     },
     Layout, TILE,
     codes::{Codes, Four, Full},
     halved::{Halved, MIDDLE, RADIUS, ROUNDING, Scale, layout, unite},
-    product::{ahead, micro},
+    product::{add_group, ahead, micro},
     scales::Scales,
 };
 use crate::compute;
@@ -273,6 +274,12 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
         let rows = (done.clone(), m);
         let ahead = ahead::<Four, Scale>(layout, tile, rows, (lane, VECTORS * S::LANES));
         let mut acc = [[s.zero(); VECTORS]; ROWS];
+        // Where sums of products take all registers, results are better in memory from the outset than moved
+        // there and back by the compiler.
+        let acc = match 2 * ROWS * VECTORS < S::REGISTERS {
+            true => &mut acc,
+            false => black_box(&mut acc),
+        };
         // SAFETY: inside of the tile and of the rows; what is asked for may be anywhere.
         unsafe {
             for b in 0..layout.blocks {
@@ -280,32 +287,22 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 let codes = tile.add(b * Four::BYTES);
                 let x = x.add(b * m);
                 let mut open = [[s.open(none); VECTORS]; ROWS];
-                // Without knowing how many groups there are, the compiler keeps the sums in registers and not
-                // the codes of all groups.
-                for g in 0..black_box(4) {
-                    let mut groups = [(none, none); VECTORS];
+                let q = (&raw const (*x).q).cast::<u8>();
+                unrolled!(g in [0, 1, 2, 3] => {
+                    let (mut low, mut high) = ([none; VECTORS], [none; VECTORS]);
                     for v in 0..VECTORS {
-                        groups[v] = Four::groups(s, codes, g, lane + v * S::LANES);
+                        (low[v], high[v]) = Four::groups(s, codes, g, lane + v * S::LANES);
                     }
-                    for r in 0..ROWS {
-                        let q = (&raw const (*x.add(r)).q).cast::<u8>();
-                        let low = s.splat_4(q.add(4 * g));
-                        for v in 0..VECTORS {
-                            open[r][v] = s.dot_open(open[r][v], groups[v].0, low);
-                        }
-                        let high = s.splat_4(q.add(16 + 4 * g));
-                        for v in 0..VECTORS {
-                            open[r][v] = s.dot_open(open[r][v], groups[v].1, high);
-                        }
-                    }
-                }
+                    add_group::<S, Four, ROWS, VECTORS>(s, low, (q.add(4 * g), 1), &mut open);
+                    add_group::<S, Four, ROWS, VECTORS>(s, high, (q.add(16 + 4 * g), 1), &mut open);
+                });
                 let at = layout.at::<Four, Scale>(tile, b);
                 let radii = tile.add(layout.supers + b * TILE);
-                let (mut scales, mut reach) = ([s.zero(); VECTORS], [s.zero(); VECTORS]);
+                let (mut scales, mut distances) = ([s.zero(); VECTORS], [s.zero(); VECTORS]);
                 for v in 0..VECTORS {
                     let lane = lane + v * S::LANES;
                     scales[v] = Scale::factor(s, at, 0, lane);
-                    reach[v] = s.mul(scales[v], s.load_u8(radii.add(lane)));
+                    distances[v] = s.load_u8(radii.add(lane));
                 }
                 for r in 0..ROWS {
                     let x = &*x.add(r);
@@ -313,8 +310,8 @@ unsafe fn bound<S: Simd, const ROWS: usize, const VECTORS: usize>(
                     let length = s.splat(x.length);
                     for v in 0..VECTORS {
                         let sum = s.to_float(s.close(open[r][v], none));
-                        acc[r][v] = s.fma(reach[v], length, acc[r][v]);
-                        acc[r][v] = s.fma(scales[v], s.fma(sum, factor, common), acc[r][v]);
+                        let others = s.fma(distances[v], length, common);
+                        acc[r][v] = s.fma(scales[v], s.fma(sum, factor, others), acc[r][v]);
                     }
                 }
             }
