@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use nodes::{
     adapter::{Adapter, Base, Linear},
-    ops::{LowRankRows, add_low_rank},
+    ops::{LowRankLayer, add_low_rank},
 };
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use std::{collections::BTreeMap, error::Error, fs, sync::Arc};
@@ -88,7 +88,7 @@ impl Shelf {
     pub fn is_right(&self, adapter: &Adapter, number: usize) -> Result<bool> {
         let expected = (number * RANK) as f32;
         for (path, linear) in &self.base.linears {
-            let layer = LowRankRows {
+            let layer = LowRankLayer {
                 first: 0,
                 adapters: vec![adapter.lora(path)],
             };

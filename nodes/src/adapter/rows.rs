@@ -1,7 +1,7 @@
 //! Which rows of a packed batch take which adapter.
 
 use super::Adapter;
-use crate::ops::{LowRank, LowRankRows, add_low_rank};
+use crate::ops::{LowRank, LowRankLayer, add_low_rank};
 use candle_core::{Result, Tensor};
 use std::{ops::Range, sync::Arc};
 
@@ -51,7 +51,7 @@ impl AdapterRows {
         let mut changed = Vec::new();
         for (path, first) in layers {
             if let Some(adapters) = self.of(path, rows)? {
-                changed.push(LowRankRows { first, adapters });
+                changed.push(LowRankLayer { first, adapters });
             }
         }
         if changed.is_empty() {

@@ -8,7 +8,7 @@
 //!   GGUF's quantised blocks, of which the last can look for the largest results alone. [`quantize`] turns rows into
 //!   bytes for the latter two; [`weight`] is any of them. They have in common how work is divided ([`grid`]), what
 //!   is asked for [`ahead`] of its turn, and the end: bias, activation, residual ([`target`]).
-//! - [`rows`] works row by row: norms, softmax, gates, rotary positions; [`low_rank`] adds adapters;
+//! - [`rows`] works row by row: softmax and gates there, and [`norm`] and [`rotary`] positions; [`low_rank`] adds adapters;
 //!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`]. [`micro`] is what floats are
 //!   multiplied with in both [`panel`] and [`head`].
 //!
@@ -36,10 +36,12 @@ mod memory;
 mod micro;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod norm;
 mod packed;
 mod panel;
 mod portable;
 mod quantize;
+mod rotary;
 mod rows;
 mod simd;
 mod target;
@@ -55,9 +57,11 @@ pub(crate) use int8::{BytePanels, MAX_INPUTS as MAX_BYTE_INPUTS};
 pub(crate) use isa::Isa;
 pub(crate) use low_rank::{Factors, Part as LowRankPart, Rows as LowRankRows, add as add_low_rank};
 pub(crate) use memory::Growing;
+pub(crate) use norm::{Rms, layer_norm, rms_norm};
 pub(crate) use packed::attention as packed_attention;
 pub(crate) use panel::{Element, Panels};
-pub(crate) use rows::{Angles, Gate, Heads, Rms, gated, layer_norm, rms_norm, rope, softmax};
+pub(crate) use rotary::{Angles, Heads, rope};
+pub(crate) use rows::{Gate, gated, softmax};
 pub(crate) use target::After;
 pub use tile::Shortlist;
 pub(crate) use tile::{Format, Halved, Tiles};

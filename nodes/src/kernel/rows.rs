@@ -1,4 +1,4 @@
-//! What is done row by row: norms, softmax, gates, rotary positions.
+//! What is done row by row; softmax and gates.
 
 use super::{
     isa::{Isa, Kernel},
@@ -10,7 +10,7 @@ use super::{
 use std::ops::Range;
 
 /// Something that makes rows of one width from rows of another.
-trait Rowwise: Sync {
+pub(super) trait Rowwise: Sync {
     /// Writes every value of row `row` to `out`.
     ///
     /// Must be `#[inline(always)]`.
@@ -21,7 +21,7 @@ trait Rowwise: Sync {
 }
 
 /// `m` rows of `width` values.
-fn each_row(isa: Isa, m: usize, width: usize, work: &impl Rowwise) -> Vec<f32> {
+pub(super) fn each_row(isa: Isa, m: usize, width: usize, work: &impl Rowwise) -> Vec<f32> {
     struct Part<'a, W> {
         work: &'a W,
         rows: Range<usize>,
@@ -52,113 +52,6 @@ fn each_row(isa: Isa, m: usize, width: usize, work: &impl Rowwise) -> Vec<f32> {
                 });
             });
         })
-    }
-}
-
-/// `(x - mean) / sqrt(variance + eps) * weight + bias` of rows as wide as the weight.
-pub(crate) fn layer_norm(isa: Isa, x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
-    let width = weight.len();
-    assert!(
-        width > 0 && x.len().is_multiple_of(width) && bias.len() == width,
-        "widths"
-    );
-    let norm = LayerNorm {
-        x,
-        weight,
-        bias,
-        eps,
-    };
-    each_row(isa, x.len() / width, width, &norm)
-}
-
-struct LayerNorm<'a> {
-    x: &'a [f32],
-    weight: &'a [f32],
-    bias: &'a [f32],
-    eps: f32,
-}
-
-impl Rowwise for LayerNorm<'_> {
-    #[inline(always)]
-    unsafe fn row<S: Simd>(&self, s: S, row: usize, out: *mut f32) {
-        let width = self.weight.len();
-        let x = &self.x[row * width..][..width];
-        let mut sum = s.zero();
-        for i in (0..width).step_by(S::LANES) {
-            sum = s.add(sum, s.get(x, i, 0.0));
-        }
-        let mean = s.sum(sum) / width as f32;
-        let mut squares = s.zero();
-        for i in (0..width).step_by(S::LANES) {
-            let d = s.sub(s.get(x, i, mean), s.splat(mean));
-            squares = s.fma(d, d, squares);
-        }
-        let scale = 1.0 / (s.sum(squares) / width as f32 + self.eps).sqrt();
-        for i in (0..width).step_by(S::LANES) {
-            let d = s.sub(s.get(x, i, mean), s.splat(mean));
-            let (weight, bias) = (s.get(self.weight, i, 0.0), s.get(self.bias, i, 0.0));
-            let y = s.fma(s.mul(d, s.splat(scale)), weight, bias);
-            // SAFETY: room for the row.
-            unsafe { s.put(out.add(i), width - i, y) };
-        }
-    }
-}
-
-/// A root-mean-square norm: `x / sqrt(mean(x²) + eps) * weight` of groups as wide as the weight.
-#[derive(Clone, Copy)]
-pub(crate) struct Rms<'a> {
-    pub(crate) weight: &'a [f32],
-    pub(crate) eps: f32,
-}
-
-/// The norm of every group, and what is added to it.
-pub(crate) fn rms_norm(isa: Isa, x: &[f32], norm: Rms<'_>, residual: Option<&[f32]>) -> Vec<f32> {
-    let width = norm.weight.len();
-    assert!(width > 0 && x.len().is_multiple_of(width), "widths");
-    assert!(residual.is_none_or(|added| added.len() == x.len()), "rows");
-    each_row(isa, x.len() / width, width, &Normed { x, norm, residual })
-}
-
-struct Normed<'a> {
-    x: &'a [f32],
-    norm: Rms<'a>,
-    residual: Option<&'a [f32]>,
-}
-
-impl Rowwise for Normed<'_> {
-    #[inline(always)]
-    unsafe fn row<S: Simd>(&self, s: S, row: usize, out: *mut f32) {
-        let width = self.norm.weight.len();
-        let group = row * width..(row + 1) * width;
-        let residual = self.residual.map(|residual| &residual[group.clone()]);
-        // SAFETY: room for the row.
-        unsafe { self.norm.write(s, &self.x[group], residual, out) };
-    }
-}
-
-impl Rms<'_> {
-    /// Writes the norm of a group, and what is added to it.
-    ///
-    /// # Safety
-    /// `out` has room for it.
-    #[inline(always)]
-    unsafe fn write<S: Simd>(self, s: S, x: &[f32], residual: Option<&[f32]>, out: *mut f32) {
-        let width = x.len();
-        let mut squares = s.zero();
-        for i in (0..width).step_by(S::LANES) {
-            let v = s.get(x, i, 0.0);
-            squares = s.fma(v, v, squares);
-        }
-        let scale = 1.0 / (s.sum(squares) / width as f32 + self.eps).sqrt();
-        for i in (0..width).step_by(S::LANES) {
-            let v = s.mul(s.get(x, i, 0.0), s.splat(scale));
-            let mut y = s.mul(v, s.get(self.weight, i, 0.0));
-            if let Some(residual) = residual {
-                y = s.add(s.get(residual, i, 0.0), y);
-            }
-            // SAFETY: as the caller says.
-            unsafe { s.put(out.add(i), width - i, y) };
-        }
     }
 }
 
@@ -252,107 +145,8 @@ impl Rowwise for Gated<'_> {
     }
 }
 
-/// The cosines and sines of rotary positions: `half` of each for a row.
-#[derive(Clone, Copy)]
-pub(crate) struct Angles<'a> {
-    pub(crate) cos: &'a [f32],
-    pub(crate) sin: &'a [f32],
-    pub(crate) half: usize,
-    /// Value `2i` goes with `2i + 1`, and not `i` with `half + i`.
-    pub(crate) interleaved: bool,
-}
-
-/// Heads to be turned: some columns of rows that lie `pitch` values apart.
-pub(crate) struct Heads<'a> {
-    pub(crate) x: &'a [f32],
-    pub(crate) pitch: usize,
-    pub(crate) columns: Range<usize>,
-    pub(crate) head_dim: usize,
-    /// What is done with every head before.
-    pub(crate) norm: Option<Rms<'a>>,
-    pub(crate) angles: Angles<'a>,
-}
-
-/// Turns the first `2 * half` values of every head; the result has the heads' columns alone.
-pub(crate) fn rope(isa: Isa, heads: &Heads<'_>) -> Vec<f32> {
-    let (width, angles) = (heads.columns.len(), heads.angles);
-    assert!(
-        heads.head_dim > 0
-            && width.is_multiple_of(heads.head_dim)
-            && 2 * angles.half <= heads.head_dim,
-        "heads"
-    );
-    assert!(
-        heads.columns.end <= heads.pitch
-            && heads
-                .norm
-                .is_none_or(|norm| norm.weight.len() == heads.head_dim),
-        "columns"
-    );
-    let m = heads.x.len().checked_div(heads.pitch).unwrap_or(0);
-    let len = m * angles.half;
-    assert!(
-        m * heads.pitch == heads.x.len() && angles.cos.len() == len && angles.sin.len() == len,
-        "rows"
-    );
-    each_row(isa, m, width, heads)
-}
-
-impl Rowwise for Heads<'_> {
-    #[inline(always)]
-    unsafe fn row<S: Simd>(&self, s: S, row: usize, out: *mut f32) {
-        let x = &self.x[row * self.pitch..][self.columns.clone()];
-        for (head, x) in x.chunks_exact(self.head_dim).enumerate() {
-            let out = out.wrapping_add(head * self.head_dim);
-            // SAFETY: room for the row; the whole head is written before it is turned.
-            unsafe {
-                match self.norm {
-                    Some(norm) => norm.write(s, x, None, out),
-                    None => std::ptr::copy_nonoverlapping(x.as_ptr(), out, x.len()),
-                }
-                self.angles.turn(s, row, out);
-            }
-        }
-    }
-}
-
-impl Angles<'_> {
-    /// Turns a head of a row where it is.
-    ///
-    /// # Safety
-    /// There are `2 * half` values.
-    #[inline(always)]
-    unsafe fn turn<S: Simd>(self, s: S, row: usize, head: *mut f32) {
-        let half = self.half;
-        let cos = &self.cos[row * half..][..half];
-        let sin = &self.sin[row * half..][..half];
-        if self.interleaved {
-            for i in 0..half {
-                // SAFETY: as the caller says.
-                let (a, b) = unsafe { (&mut *head.add(2 * i), &mut *head.add(2 * i + 1)) };
-                (*a, *b) = (*a * cos[i] - *b * sin[i], *a * sin[i] + *b * cos[i]);
-            }
-            return;
-        }
-        for i in (0..half).step_by(S::LANES) {
-            let (c, d) = (s.get(cos, i, 0.0), s.get(sin, i, 0.0));
-            let room = half - i;
-            // SAFETY: as the caller says.
-            unsafe {
-                let (first, second) = (head.add(i), head.add(half + i));
-                let (a, b) = (
-                    s.load_some(first, room, 0.0),
-                    s.load_some(second, room, 0.0),
-                );
-                s.put(first, room, s.sub(s.mul(a, c), s.mul(b, d)));
-                s.put(second, room, s.fma(a, d, s.mul(b, c)));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{
         super::testing::{Random, assert_near},
         *,
@@ -361,7 +155,7 @@ mod tests {
     const WIDTHS: [usize; 9] = [1, 2, 5, 15, 16, 17, 64, 100, 384];
 
     /// Compares a row-wise function with one in f64, for widths with and without full vectors.
-    fn check(
+    pub(in crate::kernel) fn check(
         name: &str,
         scales: &[f32],
         got: impl Fn(Isa, &[f32], usize) -> Vec<f32>,
@@ -383,61 +177,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    fn weights(width: usize) -> (Vec<f32>, Vec<f32>) {
-        let mut random = Random(width as u64 + 99);
-        (random.floats(width), random.floats(width))
-    }
-
-    #[test]
-    fn layer_norm_equals_the_formula() {
-        let got = |isa, x: &[f32], width| {
-            let (weight, bias) = weights(width);
-            layer_norm(isa, x, &weight, &bias, 1e-6)
-        };
-        check("layer norm", &[1.0, 1e4], got, |x, width| {
-            let (weight, bias) = weights(width);
-            let row = |x: &[f64]| -> Vec<f64> {
-                let mean = x.iter().sum::<f64>() / width as f64;
-                let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-                let scale = 1.0 / (variance + 1e-6).sqrt();
-                let y = x.iter().zip(&weight).zip(&bias);
-                y.map(|((x, w), b)| (x - mean) * scale * f64::from(*w) + f64::from(*b))
-                    .collect()
-            };
-            x.chunks(width).flat_map(row).collect()
-        });
-    }
-
-    #[test]
-    fn rms_norm_equals_the_formula() {
-        let got = |isa, x: &[f32], width| {
-            let (weight, residual) = weights(width);
-            let norm = Rms {
-                weight: &weight,
-                eps: 1e-6,
-            };
-            let plain = rms_norm(isa, x, norm, None);
-            let residual: Vec<f32> = residual.iter().cycle().copied().take(x.len()).collect();
-            let added = rms_norm(isa, x, norm, Some(&residual));
-            for ((added, plain), residual) in added.iter().zip(&plain).zip(residual) {
-                assert_eq!(*added, residual + plain);
-            }
-            plain
-        };
-        check("rms norm", &[1.0, 1e15, 1e-8], got, |x, width| {
-            let (weight, _) = weights(width);
-            let row = |x: &[f64]| -> Vec<f64> {
-                let square = x.iter().map(|x| x * x).sum::<f64>() / width as f64;
-                let scale = 1.0 / (square + 1e-6).sqrt();
-                x.iter()
-                    .zip(&weight)
-                    .map(|(x, w)| x * scale * f64::from(*w))
-                    .collect()
-            };
-            x.chunks(width).flat_map(row).collect()
-        });
     }
 
     #[test]
@@ -470,67 +209,6 @@ mod tests {
                 };
                 x.iter().map(gated).collect()
             });
-        }
-    }
-
-    #[test]
-    fn heads_are_normed_and_their_pairs_turned() {
-        for (head_dim, half) in [(2, 1), (8, 4), (10, 3), (64, 32), (80, 16), (256, 128)] {
-            for interleaved in [false, true] {
-                let (m, width, pitch) = (3, 2 * head_dim, 2 * head_dim + 5);
-                let columns = 3..3 + width;
-                let mut random = Random(head_dim as u64);
-                let (x, weight) = (random.floats(m * pitch), random.floats(head_dim));
-                let turns: Vec<f64> = (0..m * half).map(|_| f64::from(random.float())).collect();
-                let cos: Vec<f32> = turns.iter().map(|a| a.cos() as f32).collect();
-                let sin: Vec<f32> = turns.iter().map(|a| a.sin() as f32).collect();
-                let rows = x.chunks(pitch).flat_map(|row| &row[columns.clone()]);
-                let plain: Vec<f64> = rows.map(|x| f64::from(*x)).collect();
-                let mut normed = plain.clone();
-                for head in normed.chunks_mut(head_dim) {
-                    let squares: f64 = head.iter().map(|x| x * x).sum();
-                    let scale = (squares / head_dim as f64 + 1e-6).sqrt().recip();
-                    for (x, weight) in head.iter_mut().zip(&weight) {
-                        *x *= scale * f64::from(*weight);
-                    }
-                }
-                let turn = |(i, head): (usize, &mut [f64])| {
-                    for pair in 0..half {
-                        let (a, b) = match interleaved {
-                            true => (2 * pair, 2 * pair + 1),
-                            false => (pair, half + pair),
-                        };
-                        let (sin, cos) = turns[i / 2 * half + pair].sin_cos();
-                        (head[a], head[b]) =
-                            (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
-                    }
-                };
-                let angles = Angles {
-                    cos: &cos,
-                    sin: &sin,
-                    half,
-                    interleaved,
-                };
-                let norm = Rms {
-                    weight: &weight,
-                    eps: 1e-6,
-                };
-                for (norm, mut want, most) in [(None, plain, 1e-6), (Some(norm), normed, 1e-5)] {
-                    want.chunks_mut(head_dim).enumerate().for_each(turn);
-                    let heads = Heads {
-                        x: &x,
-                        pitch,
-                        columns: columns.clone(),
-                        head_dim,
-                        norm,
-                        angles,
-                    };
-                    for isa in Isa::available() {
-                        let got = rope(isa, &heads);
-                        assert_near(&format!("{isa:?} {head_dim}"), &got, &want, |_| most);
-                    }
-                }
-            }
         }
     }
 }

@@ -50,7 +50,7 @@ impl LowRank {
 
 /// One of the layers that are computed together: where its outputs begin, and the adapter of each row, or none.
 #[derive(Debug)]
-pub struct LowRankRows<'a> {
+pub struct LowRankLayer<'a> {
     /// The column of its first output.
     pub first: usize,
     /// As many as there are rows.
@@ -64,9 +64,9 @@ pub struct LowRankRows<'a> {
 ///
 /// # Errors
 /// Shapes do not fit.
-pub fn add_low_rank(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Result<Tensor> {
+pub fn add_low_rank(y: &Tensor, x: &Tensor, layers: &[LowRankLayer<'_>]) -> Result<Tensor> {
     let ((m, n), (xm, k)) = (y.dims2()?, x.dims2()?);
-    for LowRankRows { first, adapters } in layers {
+    for LowRankLayer { first, adapters } in layers {
         if xm != m || adapters.len() != m {
             candle_core::bail!("{m} rows, {xm} inputs and {} adapters", adapters.len());
         }
@@ -83,7 +83,7 @@ pub fn add_low_rank(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Resul
     }
 }
 
-fn on_host(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Result<Tensor> {
+fn on_host(y: &Tensor, x: &Tensor, layers: &[LowRankLayer<'_>]) -> Result<Tensor> {
     // Rows often share an adapter: each is read once, where it differs from the row before.
     let runs = layers.iter().map(|layer| {
         let runs = layer.adapters.chunk_by(same);
@@ -152,9 +152,9 @@ fn same(a: &Option<&LowRank>, b: &Option<&LowRank>) -> bool {
 }
 
 /// The same with candle's operations: two products for each run of rows with one adapter.
-pub(super) fn by_candle(y: &Tensor, x: &Tensor, layers: &[LowRankRows<'_>]) -> Result<Tensor> {
+pub(super) fn by_candle(y: &Tensor, x: &Tensor, layers: &[LowRankLayer<'_>]) -> Result<Tensor> {
     let (mut y, n) = (y.clone(), y.dim(1)?);
-    for LowRankRows { first, adapters } in layers {
+    for LowRankLayer { first, adapters } in layers {
         let (mut out, mut start) = (Vec::new(), 0);
         for run in adapters.chunk_by(same) {
             let y = y.narrow(0, start, run.len())?;

@@ -29,7 +29,7 @@ pub use attention::{
 };
 pub use host::{has_kernels, instructions};
 pub use linear::{Linear, Quantized, Shortlist, Then, WeightType};
-pub use low_rank::{LowRank, LowRankRows, add_low_rank};
+pub use low_rank::{LowRank, LowRankLayer, add_low_rank};
 pub use norm::{RmsNorm, layer_norm};
 pub use paged::PagedPlan;
 pub use rope::{Rope, RopeLayout, RopeTable};

@@ -1,7 +1,7 @@
 //! The operations on the processor against candle's own, and what they refuse.
 
 use super::{
-    Linear, LowRank, LowRankRows, Quantized, RmsNorm, Rope, RopeLayout, RopeTable, Then,
+    Linear, LowRank, LowRankLayer, Quantized, RmsNorm, Rope, RopeLayout, RopeTable, Then,
     WeightType, add_low_rank, attention::packed_by_candle, attention_packed, gelu_mul, layer_norm,
     low_rank::by_candle, silu_mul, softmax, *,
 };
@@ -320,7 +320,7 @@ fn adapters_equal_candle() -> Result<()> {
     let one = LowRank::new(&random(&[4, 20]), &random(&[10, 4]), 2.0)?;
     let two = LowRank::new(&random(&[8, 20]), &random(&[13, 8]), 0.5)?;
     let rows = [Some(&one), Some(&one), None, Some(&two), None, Some(&one)];
-    let at = |first, adapters: &[_]| LowRankRows {
+    let at = |first, adapters: &[_]| LowRankLayer {
         first,
         adapters: adapters.to_vec(),
     };

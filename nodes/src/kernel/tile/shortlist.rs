@@ -9,9 +9,9 @@
 //! The first sum takes only the upper halves. In the second, a block's part is at most the
 //! distance of its `l` from 7.5 times the length of `d q` (Cauchy and Schwarz). Inputs that stand far out of
 //! their block are better counted apart, each with the most that its `l` can be away. Their sum is a bound that no
-//! result exceeds, and [`Halved::bounds`] computes it of whole tiles. The tile with the largest bound is multiplied
-//! exactly; then all tiles are whose bound reaches that result, or lies within the wanted margin of it. What
-//! is found is what the whole product would have had, to the bit.
+//! result exceeds, and [`Halved::bounds`] computes it of whole tiles. The tiles with the largest bounds are multiplied
+//! exactly, among which the largest result nearly always is; then all tiles are whose bound reaches that result, or
+//! lies within the wanted margin of it. What is found is what the whole product would have had, to the bit.
 //!
 //! After parts of a text some 3 % of the pairs of rows and tiles of Gemma's vocabulary are multiplied so. Where
 //! it is half of a row's, the whole product is no slower, and is left to the caller.
@@ -39,6 +39,10 @@ pub type Shortlist = Vec<(u32, f32)>;
 
 /// How far the lower halves of a block usually are from their middle: `sqrt(32 * 21.25)` if all are as likely.
 const DISTANCE: f32 = 26.08;
+
+/// Tiles that are multiplied first. With one alone, four of five times the largest result is in it, with eight it
+/// was in all of 216 rows of Gemma's; where it is not, many more tiles are reached in vain.
+const FIRST: usize = 8;
 
 /// Tiles whose bounds are looked through together.
 const TILES_TOGETHER: usize = 1024;
@@ -71,21 +75,24 @@ impl Halved {
         }
         let bounds = self.bounds(isa, m, x, memory);
         let bounds = |row: usize| &bounds[row * tiles..][..tiles];
-        let first = compute::map(m, |row| Pair {
-            tile: place_of_largest(bounds(row)),
-            row,
+        let first = compute::map(m, |row| {
+            let tiles = places_of_largest::<FIRST>(bounds(row));
+            tiles.map(|tile| Pair { tile, row })
         });
-        let mut least = vec![f32::NAN; m];
-        for (Pair { tile, row }, values) in
-            first.iter().zip(self.exact(isa, x, &first).chunks(TILE))
+        let first = first.as_flattened();
+        let mut best = vec![f32::NEG_INFINITY; m];
+        for (Pair { tile, row }, values) in first.iter().zip(self.exact(isa, x, first).chunks(TILE))
         {
-            let inputs = &x[row * blocks..][..blocks];
-            if inputs.iter().all(|block| length(block) < LONGEST) {
-                let values = &values[..TILE.min(self.n - tile * TILE)];
-                let best = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                least[*row] = best - margins[*row].max(0.0);
-            }
+            let values = &values[..TILE.min(self.n - tile * TILE)];
+            best[*row] = values.iter().copied().fold(best[*row], f32::max);
         }
+        let least = compute::map(m, |row| {
+            let inputs = &x[row * blocks..][..blocks];
+            match inputs.iter().all(|block| length(block) < LONGEST) {
+                true => best[row] - margins[row].max(0.0),
+                false => f32::NAN,
+            }
+        });
         let mut lists = compute::map(m, |row| {
             let reached = bounds(row).iter().filter(|bound| **bound >= least[row]);
             let is_short = least[row].is_finite() && reached.count() <= (tiles / 2).max(1);
@@ -156,15 +163,17 @@ fn length(block: &Block) -> f32 {
     block.d * (squares as f32).sqrt()
 }
 
-/// Where the largest number is.
-fn place_of_largest(values: &[f32]) -> usize {
-    let mut best = (f32::NEG_INFINITY, 0);
+/// Where the largest numbers are; some places more than once if there are fewer.
+fn places_of_largest<const N: usize>(values: &[f32]) -> [usize; N] {
+    let mut best = [(f32::NEG_INFINITY, 0); N];
     for (place, value) in values.iter().enumerate() {
-        if *value > best.0 {
-            best = (*value, place);
+        if *value > best[N - 1].0 {
+            let rank = best.partition_point(|(other, _)| other >= value);
+            best[rank..].rotate_right(1);
+            best[rank] = (*value, place);
         }
     }
-    best.1
+    best.map(|(_, place)| place)
 }
 
 /// 32 inputs of a row as bounds need them; one cache line.
@@ -465,6 +474,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_largest_are_found_in_order() {
+        let values = [3.0, f32::NAN, 7.0, -1.0, 7.0, 5.0];
+        assert_eq!(places_of_largest::<1>(&values), [2]);
+        assert_eq!(places_of_largest::<4>(&values), [2, 4, 5, 0]);
+        assert_eq!(places_of_largest::<3>(&[1.0]), [0; 3]);
+        let all = Random(5).floats(1000);
+        let mut places: Vec<usize> = (0..1000).collect();
+        places.sort_by(|a, b| all[*b].total_cmp(&all[*a]));
+        assert_eq!(places_of_largest::<8>(&all), places[..8]);
     }
 
     #[test]
