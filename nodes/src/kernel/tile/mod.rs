@@ -14,8 +14,8 @@
 //! with four bits a code: byte j of group g (g < 4) has group g below and group g + 4 above
 //! ```
 //!
-//! Where many rows come together, the codes of a tile are brought into bytes first, once for all of
-//! them. Weights come from main memory as long as rows are few, so that each tile is asked for while
+//! [`mod@product`] multiplies them with rows. Where many rows come together, the codes of a tile are brought into
+//! bytes first, once for all of them ([`mod@staged`]). Weights come from main memory as long as rows are few, so that each tile is asked for while
 //! the one before it is multiplied.
 //!
 //! [`mod@halved`] is another order of the same for output layers, and [`mod@shortlist`] what it is good for.

@@ -29,7 +29,8 @@ pub(super) fn memory(rows: usize) -> usize {
     STAGED + rows * CARRIED
 }
 
-/// As [`product::multiply`], for many rows: codes are unpacked first, and `VECTORS` vectors of outputs go together.
+/// As [`super::product::multiply`], for many rows: codes are unpacked first, and `VECTORS` vectors of outputs go
+/// together.
 ///
 /// # Safety
 /// As there, and there are [`STAGED`] bytes and [`CARRIED`] for each row.
@@ -149,12 +150,10 @@ impl Stage<'_> {
     }
 }
 
-/// As [`product::sums`], of codes that are unpacked.
+/// As [`super::product::sums`], of codes that are unpacked.
 ///
 /// # Safety
 /// As there.
-///
-/// [`product::sums`]: super::product
 #[inline(always)]
 unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: usize>(
     s: S,
