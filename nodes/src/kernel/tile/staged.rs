@@ -150,7 +150,7 @@ impl Stage<'_> {
     }
 }
 
-/// As [`super::product::sums`], of codes that are unpacked.
+/// As the sums of [`super::product`], of codes that are unpacked.
 ///
 /// # Safety
 /// As there.
