@@ -68,7 +68,8 @@ class Engine:
         self.graph.write_text(graph)
         # For the largest answer, so that reading it is one copy.
         self.buffer = memoryview(bytearray(1 << 22))
-        self.timing = {}
+        # Of each request since they were last forgotten: how long it took the client, the engine, and its nodes.
+        self.requests = []
 
     def __enter__(self):
         binary = os.environ.get("ENGINE_BINARY")
@@ -116,7 +117,8 @@ class Engine:
             raise RuntimeError(f"{path} answered {fields[0]}")
         if "server-timing" in headers:
             parts = (part.strip().split(";dur=") for part in headers["server-timing"].split(","))
-            self.timing = {name: float(took) for name, took in parts}
+            timing = {name: float(took) for name, took in parts}
+            self.requests.append({"client": 1e3 * seconds, **timing})
         return seconds
 
     def receive(self, got, is_enough):

@@ -242,7 +242,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
 ) -> [[[S::I; 1]; ROWS]; 2] {
     let second = halves::<G>() - 1;
     // Two groups at a time, a low and a high one; at most all four pairs.
-    let together = match open_groups::<C, G>() * (1 + second) / 2 {
+    let together = match const { open_groups::<C, G>() } * (1 + second) / 2 {
         ..2 => 1,
         2..4 => 2,
         4.. => 4,
@@ -426,12 +426,17 @@ pub(super) fn ahead<C: Codes, G: Scales>(
 pub(super) const LARGEST_OPEN: i32 = i16::MAX as i32 / (2 * 127);
 
 /// How many groups fit into one open sum, which has two products of each; 0: not even one. What is taken from
-/// all codes is taken before.
+/// all codes is taken before, which a block's sum begins with once.
 pub(super) const fn open_groups<C: Codes, G: Scales>() -> usize {
     let (below, above) = (G::OFFSET, C::LARGEST - G::OFFSET);
     let farthest = if below > above { below } else { above };
-    match C::LARGEST > LARGEST_OPEN {
+    let groups = match C::LARGEST > LARGEST_OPEN {
         true => 0,
         false => (LARGEST_OPEN / farthest) as usize,
-    }
+    };
+    assert!(
+        groups == 0 || G::OFFSET == 0 || groups * halves::<G>() >= 8,
+        "a sum with an offset is one open sum"
+    );
+    groups
 }

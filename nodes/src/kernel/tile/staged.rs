@@ -162,7 +162,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: u
     lane: usize,
 ) -> [[[S::I; VECTORS]; ROWS]; 2] {
     let of_half = 8 / halves::<G>();
-    let together = match open_groups::<C, G>() {
+    let together = match const { open_groups::<C, G>() } {
         ..2 => 1,
         2..4 => 2,
         4..8 => 4,
