@@ -8,9 +8,9 @@
 //!   GGUF's quantised blocks, of which the last can look for the largest results alone. [`quantize`] turns rows into
 //!   bytes for the latter two; [`weight`] is any of them. They have in common how work is divided ([`grid`]), what
 //!   is asked for [`ahead`] of its turn, and the end: bias, activation, residual ([`target`]).
-//! - [`rows`] works row by row: softmax and gates there, and [`norm`] and [`rotary`] positions; [`low_rank`] adds adapters;
-//!   [`packed`] and [`causal`] are the two kinds of attention, made of [`head`]. [`micro`] is what floats are
-//!   multiplied with in both [`panel`] and [`head`].
+//! - [`rows`] works row by row: softmax and gates there, and [`norm`] and [`rotary`] positions;
+//!   [`low_rank`] adds adapters; [`packed`] and [`causal`] are the two kinds of attention, made of [`head`].
+//!   [`micro`] is what floats are multiplied with in both [`panel`] and [`head`].
 //!
 //! The functions that leave this module are safe: they check the lengths of their slices. They know
 //! no tensors and no devices; [`ops`](crate::ops) does.

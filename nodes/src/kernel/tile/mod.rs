@@ -25,6 +25,7 @@
 //! taken over the block of `x`; in practice by some 0.3 % of the result's usual magnitude. The
 //! products of integers are exact, and no format loses a bit of its scales.
 
+mod bounds;
 mod codes;
 mod format;
 mod halved;

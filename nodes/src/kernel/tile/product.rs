@@ -18,7 +18,7 @@ use super::{
     staged,
 };
 use crate::compute::Work;
-use std::{marker::PhantomData, mem::offset_of, ops::Range};
+use std::{marker::PhantomData, ops::Range};
 
 /// Rows of the input that are taken together.
 const ROWS_TOGETHER: usize = 96;
@@ -241,12 +241,8 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
     lane: usize,
 ) -> [[[S::I; 1]; ROWS]; 2] {
     let second = halves::<G>() - 1;
-    // Two groups at a time, a low and a high one; at most all four pairs.
-    let together = match const { open_groups::<C, G>() } * (1 + second) / 2 {
-        ..2 => 1,
-        2..4 => 2,
-        4.. => 4,
-    };
+    // Two groups at a time, a low and a high one.
+    let together = (const { groups_together::<C, G>() } * (1 + second)).div_ceil(2);
     let mut sums = [[[s.splat_i(0); 1]; ROWS]; 2];
     let mut open = sums;
     // SAFETY: as the caller says, of all groups.
@@ -257,7 +253,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
                     open[half] = opened::<S, C, G, ROWS, 1>(s, half, sums[half], (x, stride));
                 }
             }
-            let q = q_of(x);
+            let q = (&raw const (*x).q).cast::<u8>();
             let (low, high) = C::groups(s, codes, g, lane);
             add_group::<S, C, ROWS, 1>(s, [low], (q.add(4 * g), stride), &mut open[0]);
             add_group::<S, C, ROWS, 1>(s, [high], (q.add(16 + 4 * g), stride), &mut open[second]);
@@ -269,12 +265,6 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize>(
         });
     }
     sums
-}
-
-/// Where the bytes of a block are.
-#[inline(always)]
-pub(super) fn q_of(block: *const Block) -> *const u8 {
-    block.wrapping_byte_add(offset_of!(Block, q)).cast()
 }
 
 /// Sums of the products of a half, or of all, that go on from others.
@@ -423,20 +413,26 @@ pub(super) fn ahead<C: Codes, G: Scales>(
 }
 
 /// The largest code whose products are added up in 16 bits: two of them, with bytes of up to 127.
-pub(super) const LARGEST_OPEN: i32 = i16::MAX as i32 / (2 * 127);
+const LARGEST_OPEN: i32 = i16::MAX as i32 / (2 * 127);
 
-/// How many groups fit into one open sum, which has two products of each; 0: not even one. What is taken from
-/// all codes is taken before, which a block's sum begins with once.
-pub(super) const fn open_groups<C: Codes, G: Scales>() -> usize {
+/// How many groups go into one open sum, which has two products of each: 1, 2, 4, or all. What is taken from all
+/// codes is taken before, which a block's sum begins with once.
+pub(super) const fn groups_together<C: Codes, G: Scales>() -> usize {
     let (below, above) = (G::OFFSET, C::LARGEST - G::OFFSET);
     let farthest = if below > above { below } else { above };
-    let groups = match C::LARGEST > LARGEST_OPEN {
-        true => 0,
-        false => (LARGEST_OPEN / farthest) as usize,
-    };
+    let (room, all) = ((LARGEST_OPEN / farthest) as usize, 8 / halves::<G>());
+    if C::LARGEST > LARGEST_OPEN {
+        return 1;
+    }
     assert!(
-        groups == 0 || G::OFFSET == 0 || groups * halves::<G>() >= 8,
+        G::OFFSET == 0 || room >= all,
         "a sum with an offset is one open sum"
     );
-    groups
+    match room {
+        0 => panic!("not even one group fits"),
+        1 => 1,
+        2..4 => 2,
+        4..8 => 4,
+        8.. => all,
+    }
 }

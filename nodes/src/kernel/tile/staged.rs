@@ -10,7 +10,7 @@ use super::{
     },
     TILE,
     codes::{Codes, Full, GROUP, unpack},
-    product::{Unit, add_group, add_scaled, closed, halves, open_groups, opened, q_of},
+    product::{Unit, add_group, add_scaled, closed, groups_together, halves, opened},
     scales::Scales,
 };
 use std::ops::Range;
@@ -162,12 +162,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: u
     lane: usize,
 ) -> [[[S::I; VECTORS]; ROWS]; 2] {
     let of_half = 8 / halves::<G>();
-    let together = match const { open_groups::<C, G>() } {
-        ..2 => 1,
-        2..4 => 2,
-        4..8 => 4,
-        _ => of_half,
-    };
+    let together = const { groups_together::<C, G>() };
     let none = s.splat_i(0);
     let mut sums = [[[none; VECTORS]; ROWS]; 2];
     let mut open = sums[0];
@@ -175,6 +170,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: u
     unsafe {
         unrolled!(g in [0, 1, 2, 3, 4, 5, 6, 7] => {
             let half = g / of_half;
+            let q = (&raw const (*x).q).cast::<u8>();
             if g.is_multiple_of(together) {
                 open = opened::<S, C, G, ROWS, VECTORS>(s, half, sums[half], (x, stride));
             }
@@ -183,7 +179,7 @@ unsafe fn sums<S: Simd, C: Codes, G: Scales, const ROWS: usize, const VECTORS: u
                 let lane = lane + v * S::LANES;
                 group[v] = s.load_i(codes.add(g * GROUP + lane * 4));
             }
-            add_group::<S, C, ROWS, VECTORS>(s, group, (q_of(x).add(4 * g), stride), &mut open);
+            add_group::<S, C, ROWS, VECTORS>(s, group, (q.add(4 * g), stride), &mut open);
             if (g + 1).is_multiple_of(together) {
                 sums[half] = closed::<S, C, ROWS, VECTORS>(s, open, sums[half]);
             }
