@@ -8,7 +8,10 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{
+        Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -67,9 +70,13 @@ async fn reload(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response
 
 async fn rollback(
     State(front): State<Arc<Front>>,
-    Query(Rollback { generation }): Query<Rollback>,
+    rollback: Result<Query<Rollback>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
+    let Rollback { generation } = match rollback {
+        Ok(Query(rollback)) => rollback,
+        Err(error) => return Problem::order(&error.body_text()).into_response(),
+    };
     carry_out(&front, &headers, Order::Rollback(generation)).await
 }
 
@@ -84,8 +91,12 @@ async fn abort(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response 
 async fn plan(
     State(front): State<Arc<Front>>,
     headers: HeaderMap,
-    Json(texts): Json<Vec<Given>>,
+    texts: Result<Json<Vec<Given>>, JsonRejection>,
 ) -> Response {
+    let texts = match texts {
+        Ok(Json(texts)) => texts,
+        Err(error) => return Problem::order(&error.body_text()).into_response(),
+    };
     carry_out(&front, &headers, Order::Plan(texts)).await
 }
 

@@ -53,8 +53,8 @@ pub struct Rejected {
     pub sources: Sources,
     /// The files that were read: once one of them changes it is worth another try.
     pub files: Vec<PathBuf>,
-    /// Files that could not be read: once one of them comes it is worth another try too.
-    pub missing: Vec<PathBuf>,
+    /// Files that could not be read, and what lay there: once that changes it is worth another try too.
+    pub unread: Vec<(PathBuf, Seen)>,
     /// What else on the disk it names, and what lay there.
     pub named: Vec<(Named, Seen)>,
 }
@@ -102,7 +102,7 @@ pub fn load_from(
         sources,
         files,
         diagnostics: read,
-        missing,
+        unread,
         ..
     } = reader;
     let facts = facts(&document);
@@ -126,7 +126,7 @@ pub fn load_from(
             diagnostics,
             sources,
             files,
-            missing,
+            unread,
             named: content::with_seen(named, &facts.content),
         }),
     }
@@ -177,7 +177,7 @@ struct Reader {
     sources: Sources,
     files: Vec<PathBuf>,
     diagnostics: Vec<Diagnostic>,
-    missing: Vec<PathBuf>,
+    unread: Vec<(PathBuf, Seen)>,
     /// Files on the way from the main file to the one being read: meeting one again is a circle.
     open: Vec<PathBuf>,
 }
@@ -196,7 +196,7 @@ impl Reader {
             Diagnostic::error(schema::codes::UNREADABLE_FILE, message, place)
         };
         let canonical = self.origin.canonical(path).map_err(|error| {
-            self.missing.push(path.to_owned());
+            self.unread.push((path.to_owned(), Seen::Missing));
             cannot(error.to_string())
         })?;
         if self.open.contains(&canonical) {
@@ -210,8 +210,13 @@ impl Reader {
             return Ok(());
         }
         let bytes = self.origin.read(&canonical);
-        let bytes = bytes.map_err(|error| cannot(error.to_string()))?;
+        let bytes = bytes.map_err(|error| {
+            self.unread.push((path.to_owned(), Seen::Missing));
+            cannot(error.to_string())
+        })?;
         let text = String::from_utf8(bytes).map_err(|error| {
+            self.unread
+                .push((path.to_owned(), content::seen(error.as_bytes())));
             let at = error.utf8_error().valid_up_to();
             cannot(format!("it is not UTF-8 (byte {at})"))
         })?;

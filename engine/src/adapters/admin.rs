@@ -8,7 +8,10 @@ use super::{Done, ModelAdapters, Report, Shelves};
 use crate::ingress::{Front, Problem};
 use axum::{
     Json, Router,
-    extract::{Path, Query, State, rejection::JsonRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -70,8 +73,9 @@ pub fn routes() -> Router<Arc<Front>> {
 
 async fn list(
     State(front): State<Arc<Front>>,
-    Query(Which { model }): Query<Which>,
+    which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Report>, Problem> {
+    let Query(Which { model }) = which.map_err(|error| Problem::order(&error.body_text()))?;
     let topology = front.topology();
     let shelves = topology.adapters();
     let mut models = Vec::new();
@@ -106,7 +110,7 @@ async fn of_model(
 async fn order(
     State(front): State<Arc<Front>>,
     Path(verb): Path<String>,
-    Query(Named { model, name }): Query<Named>,
+    named: Result<Query<Named>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<Done>, Problem> {
     let verb = match verb.as_str() {
@@ -116,6 +120,7 @@ async fn order(
         "unpin" => Verb::Unpin,
         other => return Err(Problem::no_admin_route(&format!("/adapters/{other}"))),
     };
+    let Query(Named { model, name }) = named.map_err(|error| Problem::order(&error.body_text()))?;
     let (model, store) = choose(&front, &headers, model.as_deref())?;
     let changed = match verb {
         Verb::Load => store.load(&name).await.map(|()| true),

@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{net::TcpListener, runtime::Runtime, time::Instant};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Serve the graphs of a file over HTTP.
 #[derive(Debug, clap::Args)]
@@ -72,8 +72,7 @@ enum LogFormat {
 impl Log {
     /// Starts logging to standard error. Whether lines are for a person.
     pub fn start(&self) -> Result<bool, Failure> {
-        let filter = EnvFilter::try_new(&self.log)
-            .map_err(|error| Failure::usage(format!("--log {:?}: {error}", self.log)))?;
+        let filter = self.filter()?;
         let terminal = std::io::stderr().is_terminal();
         let human = match self.log_format {
             LogFormat::Auto => terminal,
@@ -92,6 +91,21 @@ impl Log {
             false => lines.json().flatten_event(true).init(),
         }
         Ok(human)
+    }
+}
+
+impl Log {
+    fn filter(&self) -> Result<EnvFilter, Failure> {
+        let wrong = |reason: String| Failure::usage(format!("--log {:?}: {reason}", self.log));
+        // The filter takes a word that is no level for the name of a part, and logs nothing else.
+        let words = self.log.split(',').map(str::trim);
+        let mut levels = words.filter(|word| !word.contains(['=', '[']));
+        if let Some(word) = levels.find(|word| word.parse::<LevelFilter>().is_err()) {
+            return Err(wrong(format!(
+                "{word:?} is no level; levels are off, error, warn, info, debug and trace"
+            )));
+        }
+        EnvFilter::try_new(&self.log).map_err(|error| wrong(error.to_string()))
     }
 }
 

@@ -306,6 +306,12 @@ mod tests {
         check("input.n > 2 and 'b' in input.tags", true, expect!["true"]);
         check("input.name if input.n > 5", true, expect!["null"]);
         check("header.x_lora | default('qa')", true, expect![[r#""qa""#]]);
+        check("header.x_lora", true, expect!["null"]);
+        check("header.x_lora is none", true, expect!["true"]);
+        check("header.x_lora == 'qa'", true, expect!["false"]);
+        check("header.x_lora or 'qa'", true, expect![[r#""qa""#]]);
+        check("header.x_id", true, expect![[r#""7""#]]);
+        check("header", true, expect![[r#"{"x_id":"7"}"#]]);
         check("input.off | default(4)", true, expect!["4"]);
         check(
             "input | json",
@@ -324,6 +330,11 @@ mod tests {
             expect![[r#""[a][b] Ada\n""#]],
         );
         check("<{{ input.name }}>", false, expect![[r#""<Ada>""#]]);
+        check(
+            "{% if header.x_lora == 'qa' %}qa{% else %}other{% endif %} {{ header.x_id }}",
+            false,
+            expect![[r#""other 7""#]],
+        );
     }
 
     #[test]
@@ -344,11 +355,6 @@ mod tests {
             "Hello {{ input.nothing }}",
             false,
             expect!["error: `Hello {{ input.nothing }}` cannot be evaluated: undefined value"],
-        );
-        check(
-            "Hello {{ header.x_other }}",
-            false,
-            expect!["error: `Hello {{ header.x_other }}` cannot be evaluated: undefined value"],
         );
         check(
             "input.name | int",

@@ -2,8 +2,8 @@
 
 use super::RequestError;
 use graphs::{Path, Root, Step};
-use minijinja::value::{Object, Value as Shown};
-use nodes::{NodeError, Value};
+use minijinja::value::{Enumerator, Object, ObjectExt as _, Value as Shown};
+use nodes::{Map, NodeError, Value};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -124,7 +124,30 @@ impl Object for Named {
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Shown> {
         let place = self.names.iter().position(|(name, _)| **name == *key)?;
-        Some(self.values[place].to_template())
+        let (root, value) = (self.names[place].1, &self.values[place]);
+        Some(match (root, value) {
+            (Root::Header, Value::Map(headers)) => Shown::from_object(Headers(Arc::clone(headers))),
+            _ => value.to_template(),
+        })
+    }
+}
+
+/// The request's headers, of which all others are none.
+#[derive(Debug)]
+struct Headers(Arc<Map>);
+
+impl Object for Headers {
+    fn get_value(self: &Arc<Self>, key: &Shown) -> Option<Shown> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Shown> {
+        let value = self.0.get(key).map(Value::to_template);
+        Some(value.unwrap_or_else(|| Shown::from(())))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        self.mapped_enumerator(|this| Box::new(this.0.iter().map(|(name, _)| Shown::from(name))))
     }
 }
 

@@ -149,14 +149,14 @@ impl Control {
     }
 }
 
-/// A watch over what was loaded: texts, files that were missed, and what they name on the disk.
-pub fn watch(sources: &Sources, missing: &[PathBuf], named: &[(Named, Seen)]) -> Watch {
+/// A watch over what was loaded: texts, files that could not be read, and what they name on the disk.
+pub fn watch(sources: &Sources, unread: &[(PathBuf, Seen)], named: &[(Named, Seen)]) -> Watch {
     let loaded = sources.iter().map(|source| {
         let text = Named::text(PathBuf::from(&source.name));
         (text, content::seen(source.text.as_bytes()))
     });
-    let missed = missing
+    let unread = unread
         .iter()
-        .map(|path| (Named::text(path.clone()), Seen::Missing));
-    Watch::new(loaded.chain(missed).chain(named.iter().cloned()).collect())
+        .map(|(path, seen)| (Named::text(path.clone()), *seen));
+    Watch::new(loaded.chain(unread).chain(named.iter().cloned()).collect())
 }

@@ -40,10 +40,10 @@ impl Supervisor {
             }
             Ok(Err(Rejected {
                 sources,
-                missing,
+                unread,
                 named,
                 ..
-            })) => self.watch = reload::watch(sources, missing, named),
+            })) => self.watch = reload::watch(sources, unread, named),
             Err(_) => {}
         }
         let loaded = good(loaded)?;

@@ -51,7 +51,8 @@ impl<'a> Infer<'_, 'a> {
             },
             _ => return,
         };
-        if cases.iter().any(|other| other == case) {
+        // Without cases it is the declaration that is wrong.
+        if cases.is_empty() || cases.iter().any(|other| other == case) {
             return;
         }
         let source = self.source(extent(choice));

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! manifest.json   written last: without it, the folder is no index
+//! to-be-filled    there until the index has been filled for the first time, if it was made for that
 //! writer.lock     locked by the writer
 //! vectors-N.log   the vectors; N rises with every compaction
 //! text/           the text index; its commits name N and the length of the log that counts
@@ -9,7 +10,7 @@
 
 use super::{
     IndexError, Manifest,
-    log::{Committed, LogReader, LogWriter},
+    log::{Committed, LogReader, LogWriter, sync_folder},
     snapshot::Snapshot,
     text::{self, Fields},
     vectors::Vectors,
@@ -17,6 +18,7 @@ use super::{
 use std::{
     ffi::OsStr,
     fs::{self, File, TryLockError},
+    io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -24,6 +26,7 @@ use tantivy::{Directory, IndexReader, ReloadPolicy, index::IndexMeta};
 
 const TEXT: &str = "text";
 const LOCK: &str = "writer.lock";
+const TO_BE_FILLED: &str = "to-be-filled";
 /// The text index's list of segments, which each of its commits replaces.
 const SEGMENTS: &str = "meta.json";
 
@@ -59,7 +62,13 @@ pub(super) struct Stamp {
 
 impl Files {
     /// Makes the files of an empty index.
-    pub(super) fn create(folder: &Path, manifest: &Manifest) -> Result<(), IndexError> {
+    /// Makes them in a folder that is absent or empty, before it is filled with what it is `to_be_filled`
+    /// with, if so.
+    pub(super) fn create(
+        folder: &Path,
+        manifest: &Manifest,
+        to_be_filled: bool,
+    ) -> Result<(), IndexError> {
         fs::create_dir_all(folder).map_err(IndexError::io("create", folder))?;
         let _lock = lock(folder)?;
         clear_unfinished(folder)?;
@@ -72,7 +81,28 @@ impl Files {
             let first = Committed::EMPTY.generation;
             LogWriter::create(folder, first, dimensions, 0)?.sync()?;
         }
+        if to_be_filled {
+            let mark = folder.join(TO_BE_FILLED);
+            File::create(&mark).map_err(IndexError::io("create", &mark))?;
+            sync_folder(folder)?;
+        }
         manifest.write(folder)
+    }
+
+    /// Whether a folder holds an index that is still to be filled.
+    pub(super) fn is_to_be_filled(folder: &Path) -> bool {
+        folder.join(TO_BE_FILLED).exists()
+    }
+
+    /// It is filled.
+    pub(super) fn filled(folder: &Path) -> Result<(), IndexError> {
+        let mark = folder.join(TO_BE_FILLED);
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(IndexError::io("remove", &mark)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens the files and compares the checksums of the text index; the log's are compared as it
@@ -268,7 +298,8 @@ fn clear_unfinished(folder: &Path) -> Result<(), IndexError> {
     }
     let ours = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
-        [LOCK, TEXT, Manifest::UNFINISHED].contains(&&*name.to_string_lossy()) || is_log(path)
+        [LOCK, TEXT, TO_BE_FILLED, Manifest::UNFINISHED].contains(&&*name.to_string_lossy())
+            || is_log(path)
     };
     let entries = entries(folder)?;
     if !entries.iter().all(|path| ours(path)) {

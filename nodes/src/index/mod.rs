@@ -95,7 +95,16 @@ impl Index {
     /// # Errors
     /// [`IndexError::Occupied`] where something is there already.
     pub fn create(path: &Path, manifest: &Manifest) -> Result<Self, IndexError> {
-        Files::create(path, manifest)?;
+        Files::create(path, manifest, false)?;
+        Self::open(path)
+    }
+
+    /// The same, and it is [to be filled](Self::is_to_be_filled) until it is [filled](Self::filled).
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn create_to_fill(path: &Path, manifest: &Manifest) -> Result<Self, IndexError> {
+        Files::create(path, manifest, true)?;
         Self::open(path)
     }
 
@@ -136,6 +145,20 @@ impl Index {
     /// Whether there is an index in a folder.
     pub fn exists(path: &Path) -> bool {
         Manifest::exists(path)
+    }
+
+    /// Whether there is an index in a folder that was made to be filled, and that has not come to its end:
+    /// it failed or was interrupted.
+    pub fn is_to_be_filled(path: &Path) -> bool {
+        Files::is_to_be_filled(path)
+    }
+
+    /// It holds what it was made to be filled with.
+    ///
+    /// # Errors
+    /// If that cannot be noted.
+    pub fn filled(&self) -> Result<(), IndexError> {
+        Files::filled(&self.shared.files.folder)
     }
 
     /// What it was made for.

@@ -19,7 +19,7 @@ impl Avx2 {
     }
 }
 
-/// See [`Simd::in_order`].
+/// See [`Simd::in_order`] and [`Simd::in_order_i`].
 #[inline]
 #[target_feature(enable = "avx2")]
 fn in_order(mut a: __m256i) -> __m256i {
@@ -115,7 +115,10 @@ impl Simd for Avx2 {
         close(open: __m256i, sum: __m256i) -> __m256i {
             _mm256_add_epi32(sum, _mm256_madd_epi16(open, _mm256_set1_epi16(1)))
         }
-        in_order(a: __m256i) -> __m256i { in_order(a) }
+        in_order(a: __m256) -> __m256 {
+            _mm256_castsi256_ps(in_order(_mm256_castps_si256(a)))
+        }
+        in_order_i(a: __m256i) -> __m256i { in_order(a) }
         low_nibbles(a: __m256i) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
         high_nibbles(a: __m256i) -> __m256i {
             _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15))

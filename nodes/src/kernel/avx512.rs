@@ -19,7 +19,7 @@ impl Avx512 {
     }
 }
 
-/// See [`Simd::in_order`].
+/// See [`Simd::in_order`] and [`Simd::in_order_i`].
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn in_order(mut a: __m512i) -> __m512i {
@@ -84,7 +84,10 @@ impl Simd for Avx512 {
         sub_i(a: __m512i, b: __m512i) -> __m512i { _mm512_sub_epi32(a, b) }
         mul_i(a: __m512i, b: __m512i) -> __m512i { _mm512_mullo_epi32(a, b) }
         dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, u, i) }
-        in_order(a: __m512i) -> __m512i { in_order(a) }
+        in_order(a: __m512) -> __m512 {
+            _mm512_castsi512_ps(in_order(_mm512_castps_si512(a)))
+        }
+        in_order_i(a: __m512i) -> __m512i { in_order(a) }
         low_nibbles(a: __m512i) -> __m512i { _mm512_and_si512(a, _mm512_set1_epi8(15)) }
         high_nibbles(a: __m512i) -> __m512i {
             _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15))

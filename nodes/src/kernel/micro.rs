@@ -40,8 +40,8 @@ pub(super) unsafe fn micro<S: Simd, E: Element, const ROWS: usize>(
             }
             for r in 0..ROWS {
                 let x = s.splat(*x.add(r * steps.stride + i * steps.step));
-                acc[r][0] = s.fma(x, w0, acc[r][0]);
-                acc[r][1] = s.fma(x, w1, acc[r][1]);
+                acc[r][0] = s.in_order(s.fma(x, w0, acc[r][0]));
+                acc[r][1] = s.in_order(s.fma(x, w1, acc[r][1]));
             }
         }
     }

@@ -19,12 +19,12 @@ impl Neon {
     }
 }
 
-/// See [`Simd::in_order`].
+/// See [`Simd::in_order`] and [`Simd::in_order_i`].
 #[inline]
 #[target_feature(enable = "neon")]
 fn in_order(mut a: int32x4_t) -> int32x4_t {
     // SAFETY: it does nothing.
-    unsafe { asm!("/* {0} */", inout(vreg) a, options(nostack, preserves_flags)) };
+    unsafe { asm!("/* {0:q} */", inout(vreg) a, options(nostack, preserves_flags)) };
     a
 }
 
@@ -98,7 +98,10 @@ impl Simd for Neon {
             let sums = vpaddq_s32(vpaddq_s32(first, second), vpaddq_s32(third, fourth));
             vaddq_s32(acc, sums)
         }
-        in_order(a: int32x4_t) -> int32x4_t { in_order(a) }
+        in_order(a: float32x4_t) -> float32x4_t {
+            vreinterpretq_f32_s32(in_order(vreinterpretq_s32_f32(a)))
+        }
+        in_order_i(a: int32x4_t) -> int32x4_t { in_order(a) }
         low_nibbles(a: int32x4_t) -> int32x4_t { vandq_s32(a, vdupq_n_s32(0x0f0f_0f0f)) }
         high_nibbles(a: int32x4_t) -> int32x4_t {
             vreinterpretq_s32_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s32(a)))

@@ -137,10 +137,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn close(self, open: Self::I, _sum: Self::I) -> Self::I {
         open
     }
-    /// The same number, before which nothing is computed that stands after it. Of a long row of products a
-    /// compiler prepares all codes first, or adds them up in another order, and has no registers left for sums.
+    /// The same numbers, before which nothing is computed or read that stands after it. Of a long row of products a
+    /// compiler prepares all factors first, or adds them up in another order, and has no registers left for sums.
     #[inline(always)]
-    fn in_order(self, a: Self::I) -> Self::I {
+    fn in_order(self, a: Self::F) -> Self::F {
+        a
+    }
+    /// As [`Simd::in_order`].
+    #[inline(always)]
+    fn in_order_i(self, a: Self::I) -> Self::I {
         a
     }
     /// The lower four bits of each byte.

@@ -151,7 +151,8 @@ impl StandardCatalog {
     }
 
     /// The names of the indexes that are declared with documents to build them from, and are not
-    /// there yet.
+    /// there yet, or not with all of them: building them failed or was interrupted. Of a server's it can
+    /// only be told that it holds none.
     ///
     /// # Errors
     /// The name of an index whose server cannot be asked, and why.
@@ -163,8 +164,8 @@ impl StandardCatalog {
             }
             let name = index.decl.id.value.clone();
             let there = match folder(&index.decl, &self.base_dir) {
-                Some(path) => Ok(Index::exists(&path)),
-                None => self.look(index).await.map(|opened| opened.is_some()),
+                Some(path) => Ok(Index::exists(&path) && !Index::is_to_be_filled(&path)),
+                None => self.has_documents(index).await,
             };
             match there {
                 Ok(true) => {}
@@ -195,7 +196,8 @@ impl StandardCatalog {
         let corpus = declared.decl.from.as_ref();
         let from = corpus.map(|corpus| self.base_dir.join(corpus.path.expose()));
         let reading = reading(&corpus.map_or_else(Corpus::default, |corpus| corpus.value.clone()));
-        let data = match data {
+        let as_declared = data.is_empty();
+        let data: Vec<_> = match data {
             [] => from.into_iter().collect(),
             data => data.to_vec(),
         };
@@ -204,7 +206,9 @@ impl StandardCatalog {
             None => None,
         };
         let dimensions = encoder.as_ref().map(|encoder| encoder.dimensions());
-        let opened = self.open_or_create(&declared, dimensions).await?;
+        let opened = self
+            .open_or_create(&declared, dimensions, as_declared)
+            .await?;
         let store = opened.store(NonZeroUsize::MIN);
         fits(&declared.decl, store.facts().dimensions, dimensions)?;
         let runtime = tokio::runtime::Handle::current();
@@ -224,7 +228,11 @@ impl StandardCatalog {
             let records = found.into_iter().flat_map(|documents| documents.records);
             runtime.block_on(build.run(&store, records, total, embed, progress))
         };
-        blocking(fill).await?
+        let built = blocking(fill).await??;
+        if let (Opened::Here(index), true) = (opened, as_declared) {
+            blocking(move || index.filled()).await??;
+        }
+        Ok(built)
     }
 
     /// Deletes documents of an index and says how many there are left.
@@ -272,6 +280,13 @@ impl StandardCatalog {
         }
     }
 
+    async fn has_documents(&self, declared: &DeclaredIndex) -> Result<bool, NodeError> {
+        match self.look(declared).await? {
+            Some(opened) => Ok(opened.store(NonZeroUsize::MIN).count().await? > 0),
+            None => Ok(false),
+        }
+    }
+
     async fn look_now(&self, decl: &IndexDecl) -> Result<Option<Opened>, NodeError> {
         let Some(path) = folder(decl, &self.base_dir) else {
             let store = store::open(&decl.backend).await?;
@@ -288,6 +303,7 @@ impl StandardCatalog {
         &self,
         declared: &DeclaredIndex,
         dimensions: Option<usize>,
+        to_be_filled: bool,
     ) -> Result<Opened, NodeError> {
         if let Some(opened) = self.look(declared).await? {
             return Ok(opened);
@@ -302,7 +318,11 @@ impl StandardCatalog {
                     digest: None,
                 });
                 let manifest = Manifest::new(dimensions, model);
-                blocking(move || Index::create(&path, &manifest)).await??;
+                let create = match to_be_filled {
+                    true => Index::create_to_fill,
+                    false => Index::create,
+                };
+                blocking(move || create(&path, &manifest)).await??;
             }
             None => store::create(&decl.backend, Plan { dimensions }).await?,
         }

@@ -354,6 +354,9 @@ pub(super) fn dimensions_of(folder: &Path) -> Option<usize> {
 pub fn local_adapters(decl: &ModelDecl, base_dir: &Path) -> Option<Vec<String>> {
     let set = decl.adapters.as_ref().filter(|set| !set.is_remote())?;
     let folder = base_dir.join(set.path.as_ref()?.expose());
+    if !folder.exists() {
+        return Some(Vec::new());
+    }
     folder.is_dir().then(|| names_in(&folder).ok())?
 }
 

@@ -45,3 +45,27 @@ async fn a_broken_include_keeps_what_runs_and_its_fix_heals() {
         assert!(metrics.text.contains(line), "{line}\n{}", metrics.text);
     }
 }
+
+/// What cannot be read at all is looked at again as well as what can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_text_and_a_folder_in_its_place_heal_too() {
+    let (_folder, path) = write_graph(&file(1));
+    let engine = Engine::start(&path);
+    let says = |what: &'static str| {
+        move |status: &Value| {
+            let problems = status["last_reload"]["problems"].as_array();
+            problems.is_some_and(|all| all.iter().any(|one| one.to_string().contains(what)))
+        }
+    };
+    std::fs::write(&path, b"graph \xff\xfe\n").unwrap();
+    until(&engine, "/status", says("not UTF-8")).await;
+    save(&path, &file(2));
+    generation(&engine, 2).await;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    until(&engine, "/status", says("directory")).await;
+    std::fs::remove_dir(&path).unwrap();
+    save(&path, &file(3));
+    generation(&engine, 3).await;
+    assert_eq!(step(&engine).await, "3");
+}

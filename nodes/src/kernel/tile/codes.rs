@@ -86,8 +86,12 @@ impl Codes for Four {
     const BYTES: usize = 4 * GROUP;
     const LARGEST: i32 = 15;
 
+    #[inline(always)]
     fn put(block: &mut [u8], lane: usize, codes: &[u8; 32]) {
-        let both: [u8; 16] = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
+        let mut both = [0; 16];
+        for i in 0..16 {
+            both[i] = codes[i] & 15 | codes[i + 16] << 4;
+        }
         for (group, four) in both.as_chunks::<4>().0.iter().enumerate() {
             block[group * GROUP + lane * 4..][..4].copy_from_slice(four);
         }

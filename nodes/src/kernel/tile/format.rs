@@ -99,10 +99,7 @@ impl Format {
                 codes: with_fifth(nibbles(&block[8..]), &block[4..]),
                 scales: ScalesRead::plain(float(0), -float(2)),
             },
-            Self::Q8_0 => Read {
-                codes: std::array::from_fn(|i| block[2 + i] ^ 0x80),
-                scales: ScalesRead::plain(float(0), f16::ZERO),
-            },
+            Self::Q8_0 => read_q8_0(block),
             Self::Q2K => {
                 let scale = [block[2 * sub], block[2 * sub + 1]];
                 Read {
@@ -174,6 +171,19 @@ impl Format {
                 }
             }
         }
+    }
+}
+
+/// A block of Q8_0.
+#[inline(always)]
+pub(super) fn read_q8_0(block: &[u8]) -> Read {
+    let mut codes = [0; 32];
+    for (code, byte) in codes.iter_mut().zip(&block[2..34]) {
+        *code = byte ^ 0x80;
+    }
+    Read {
+        codes,
+        scales: ScalesRead::plain(f16::from_le_bytes([block[0], block[1]]), f16::ZERO),
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     },
     Format, Layout, TILE,
     codes::{Codes, Four, Full, GROUP},
-    format::Read,
+    format::{Read, read_q8_0},
     product::{Unit, grid, multiply},
     scales::{Plain, Scales},
 };
@@ -86,21 +86,21 @@ impl Halved {
         };
         let uppers = Cells::of(weight.upper.as_mut_slice::<u8>());
         let lowers = Cells::of(weight.lower.as_mut_slice::<u8>());
+        let isa = Isa::best();
         let packed = compute::map(tiles, |t| {
-            // SAFETY: each tile is packed once.
-            let (upper, lower) = unsafe {
-                (
-                    uppers.slice(t * layout.size, layout.size),
-                    lowers.slice(t * size, size),
-                )
-            };
             let outputs = TILE.min(n - t * TILE);
-            pack_tile(
-                layout,
-                &bytes[t * TILE * row..][..outputs * row],
-                upper,
-                lower,
-            )
+            let mut fits = false;
+            // SAFETY: each tile is packed once.
+            isa.run(unsafe {
+                Packing {
+                    layout,
+                    bytes: &bytes[t * TILE * row..][..outputs * row],
+                    upper: uppers.slice(t * layout.size, layout.size),
+                    lower: lowers.slice(t * size, size),
+                    fits: &mut fits,
+                }
+            });
+            fits
         });
         packed.iter().all(|fits| *fits).then_some(weight)
     }
@@ -176,33 +176,59 @@ impl Halved {
     }
 }
 
-/// Packs some rows as a tile. False if a scale is not as it must be.
-fn pack_tile(layout: Layout, bytes: &[u8], upper: &mut [u8], lower: &mut [u8]) -> bool {
-    let row_bytes = layout.blocks * Format::Q8_0.bytes();
-    for (lane, row) in bytes.chunks_exact(row_bytes.max(1)).enumerate() {
-        for b in 0..layout.blocks {
-            let Read { codes, scales } = Format::Q8_0.read(row, b);
-            // NaN is neither.
-            if !(scales.d.to_f32() >= 0.0 && scales.d.is_finite()) {
-                return false;
+/// Packs some rows as a tile.
+struct Packing<'a> {
+    layout: Layout,
+    bytes: &'a [u8],
+    upper: &'a mut [u8],
+    lower: &'a mut [u8],
+    /// Whether all scales are as they must be.
+    fits: &'a mut bool,
+}
+
+impl Kernel for Packing<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self {
+            layout,
+            upper,
+            lower,
+            ..
+        } = self;
+        let block_bytes = Format::Q8_0.bytes();
+        let row_bytes = layout.blocks * block_bytes;
+        for (lane, row) in self.bytes.chunks_exact(row_bytes.max(1)).enumerate() {
+            for (b, block) in row.chunks_exact(block_bytes).enumerate() {
+                let Read { codes, scales } = read_q8_0(block);
+                // NaN is neither.
+                if !(scales.d.to_f32() >= 0.0 && scales.d.is_finite()) {
+                    return;
+                }
+                let mut first = codes;
+                for code in &mut first {
+                    *code >>= 4;
+                }
+                let at = b * Four::BYTES;
+                Four::put(&mut upper[at..][..Four::BYTES], lane, &first);
+                Four::put(&mut lower[at..][..Four::BYTES], lane, &codes);
+                let at = layout.scales + b * Scale::BYTES;
+                Scale::put(&mut upper[at..][..Scale::BYTES], &mut [], lane, &scales);
+                let radius = distance(&codes) + ROUNDING * layout.blocks as f32;
+                upper[layout.supers + b * TILE + lane] = (radius / RADIUS).ceil() as u8;
             }
-            let at = b * Four::BYTES;
-            let first = codes.map(|code| code >> 4);
-            Four::put(&mut upper[at..][..Four::BYTES], lane, &first);
-            Four::put(&mut lower[at..][..Four::BYTES], lane, &codes);
-            let at = layout.scales + b * Scale::BYTES;
-            Scale::put(&mut upper[at..][..Scale::BYTES], &mut [], lane, &scales);
-            let radius = distance(&codes) + ROUNDING * layout.blocks as f32;
-            upper[layout.supers + b * TILE + lane] = (radius / RADIUS).ceil() as u8;
         }
+        *self.fits = true;
     }
-    true
 }
 
 /// How far the lower halves of codes are from their middle.
+#[inline(always)]
 fn distance(codes: &[u8; BLOCK]) -> f32 {
-    let twice = codes.map(|code| 2 * i16::from(code & 15) - (2.0 * MIDDLE) as i16);
-    let squares: i32 = twice.iter().map(|d| i32::from(*d) * i32::from(*d)).sum();
+    let mut squares = 0;
+    for code in codes {
+        let twice = 2 * i16::from(code & 15) - (2.0 * MIDDLE) as i16;
+        squares += i32::from(twice) * i32::from(twice);
+    }
     (squares as f32).sqrt() / 2.0
 }
 

@@ -337,7 +337,7 @@ pub(super) unsafe fn add_group<S: Simd, C: Codes, const ROWS: usize, const VECTO
         // SAFETY: as the caller says.
         let q = unsafe { s.splat_4(q.add(r * stride * LINE)) };
         for v in 0..VECTORS {
-            open[r][v] = s.in_order(match C::LARGEST > LARGEST_OPEN {
+            open[r][v] = s.in_order_i(match C::LARGEST > LARGEST_OPEN {
                 true => s.dot_codes(open[r][v], codes[v], q),
                 false => s.dot_open(open[r][v], codes[v], q),
             });

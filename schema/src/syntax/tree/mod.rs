@@ -9,11 +9,10 @@ use crate::{Diagnostic, Source, Span, Spanned, codes, problems::Problems};
 pub(crate) fn tree(source: &Source, problems: &mut Problems) -> Vec<Node> {
     if source.text.len() > LONGEST {
         problems.report(|| {
-            let message = format!(
-                "the file has {} bytes, and at most {LONGEST} are read",
-                source.text.len()
-            );
-            Diagnostic::error(codes::TOO_LARGE, message, Span::new(source.id, 0, 0))
+            let (name, bytes) = (&source.name, source.text.len());
+            let message = format!("{name} has {bytes} bytes, and at most {LONGEST} are read");
+            // Without a place: its line may be all of the file.
+            Diagnostic::error(codes::TOO_LARGE, message, Span::default())
                 .help("split it into several with `include`")
         });
         return Vec::new();

@@ -32,6 +32,15 @@ struct Texts {
 }
 
 impl Texts {
+    /// None, with room for so many.
+    fn for_about(count: usize) -> Self {
+        Self {
+            ends: Vec::with_capacity(count),
+            numbers: HashTable::with_capacity(count),
+            ..Self::default()
+        }
+    }
+
     /// Adds a text; says whether it is new. One that is there already is not added.
     fn insert(&mut self, text: &str) -> bool {
         if self.number(text).is_some() {
@@ -88,8 +97,7 @@ impl Vocabulary {
         })?;
         let mut kinds = kinds.unwrap_or_default();
         kinds.resize(tokens.len(), 1);
-        let mut texts = Texts::default();
-        texts.ends.reserve_exact(tokens.len());
+        let mut texts = Texts::for_about(tokens.len());
         for (id, text) in tokens.iter().enumerate() {
             let spaces = gemma && !text.is_empty() && text.bytes().all(|byte| byte == b' ');
             let is_new = match spaces {
