@@ -196,8 +196,7 @@ unsafe fn pad(head: Head<'_>, to: &mut [f32]) -> Lines {
     }
 }
 
-/// Softmax of the queries from `lane` on, each over the keys that it sees; the others become as
-/// good as 0.
+/// Softmax of the queries from `lane` on, each over the keys that it sees; the others become 0.
 ///
 /// # Safety
 /// There are `n` times [`QUERIES`] scores.
@@ -215,7 +214,7 @@ unsafe fn softmax_down<S: Simd>(s: S, scores: &mut [f32], head: Head<'_>, lane: 
     for key in 0..head.n {
         unsafe {
             let at = first.add(key * QUERIES);
-            let e = math::exp(s, s.sub(s.load(at), largest));
+            let e = math::weight(s, s.sub(s.load(at), largest));
             s.store(at, e);
             sum = s.add(sum, e);
         }

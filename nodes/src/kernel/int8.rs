@@ -310,8 +310,7 @@ unsafe fn micro<S: Simd, const ROWS: usize>(
                 let x = [s.splat_4(x), s.splat_4(x.add(GROUP))];
                 for half in 0..2 {
                     let open = s.dot_open(s.open(acc[r][half]), x[0], w[half][0]);
-                    let open = s.dot_open(open, x[1], w[half][1]);
-                    acc[r][half] = s.in_order_i(s.close(open, acc[r][half]));
+                    acc[r][half] = s.close(s.dot_open(open, x[1], w[half][1]), acc[r][half]);
                 }
             }
         }

@@ -74,7 +74,7 @@ impl Rowwise for Softmax<'_> {
         let mut sum = s.zero();
         for i in (0..x.len()).step_by(S::LANES) {
             let room = x.len() - i;
-            let e = math::exp(s, s.sub(s.get(x, i, 0.0), s.splat(largest)));
+            let e = math::weight(s, s.sub(s.get(x, i, 0.0), s.splat(largest)));
             // SAFETY: room for the row; what is read has just been written.
             unsafe {
                 s.put(out.add(i), room, e);

@@ -235,7 +235,7 @@ fn exp_row<S: Simd>(s: S, scores: &mut [f32]) -> f32 {
     let most = largest(s, scores);
     let mut sum = 0.0;
     for i in (0..scores.len()).step_by(S::LANES) {
-        let e = math::exp(s, s.sub(s.get(scores, i, 0.0), s.splat(most)));
+        let e = math::weight(s, s.sub(s.get(scores, i, 0.0), s.splat(most)));
         s.set(scores, i, e);
         sum += s.sum(s.get(scores, i, 0.0));
     }
