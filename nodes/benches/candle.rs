@@ -19,7 +19,8 @@ use nodes::{
         decoder::{KvPool, LanguageModel, SequenceRows, Wanted},
     },
 };
-use std::{env, error::Error, fs::File, path::Path, time::Instant};
+use std::{env, error::Error, fs::File, path::Path};
+use tokio::time::Instant;
 
 const ROUNDS: usize = 5;
 /// Tokens of a prompt, and tokens that are made after it.
