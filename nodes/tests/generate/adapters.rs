@@ -17,7 +17,7 @@ fn logits_with_an_adapter_are_those_of_peft() {
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| bare[id]).collect();
         let without = difference(&ours, &case.top_logits);
         assert!(
-            without > 2.0 * LOGIT_TOLERANCE,
+            without > 1.5 * LOGIT_TOLERANCE,
             "the adapter changes nothing: {without}"
         );
     }

@@ -58,14 +58,20 @@ fn tokens_come_back_as_their_text() {
 #[test]
 fn logits_are_those_of_transformers() {
     let mut bench = Bench::new(gemma());
-    let mut worst = 0f32;
+    let mut all = Vec::new();
     for case in read::<Cases>("gemma.json").generate {
         let logits = bench.read(&case.tokens, MAX_ROWS, None);
         let ours: Vec<f32> = case.top_ids.iter().map(|&id| logits[id]).collect();
         let difference = difference(&ours, &case.top_logits);
         println!("{:?}: {difference}", case.prompt);
-        worst = worst.max(difference);
+        all.push(difference);
     }
+    all.sort_by(f32::total_cmp);
+    let (half, worst) = (all[all.len() / 2], all[all.len() - 1]);
+    assert!(
+        half <= logit_tolerance() / 3.0,
+        "half of the logits are off by {half}"
+    );
     assert!(
         worst <= logit_tolerance(),
         "largest difference of a logit: {worst}"
@@ -97,7 +103,7 @@ fn greedy_tokens_are_those_of_transformers_where_its_margin_allows() {
     println!("{followed} of {} tokens before parting", 20 * 64);
     // The rougher activations of a GPU part earlier.
     let expected = match has_kernels(&real_models::device()) {
-        true => 20 * 64 / 2,
+        true => 20 * 64 * 2 / 5,
         false => 20 * 64 / 3,
     };
     assert!(

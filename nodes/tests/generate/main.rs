@@ -30,11 +30,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// What activations in eight bits may cost a logit of Gemma, whose logits span some 40: 0.61 was the
-/// most on the 20 prompts (6e-5 with the same weights in f32, so the rest of the arithmetic is exact).
+/// What activations in eight bits may cost a logit of Gemma, whose logits span some 40: 0.81 was the
+/// most on the 26 prompts, with AVX-512, and 0.57 with AVX2; half of them cost 0.21 at most with both. (6e-5 with
+/// the same weights in f32, so the rest of the arithmetic is exact.)
 /// It is also what one row's logits may move by when other rows are computed beside it: another order
 /// of a sum now and then rounds an activation to the next of its 255 values.
-const LOGIT_TOLERANCE: f32 = 0.75;
+const LOGIT_TOLERANCE: f32 = 1.0;
 
 /// The same for candle's products, which keep less of an activation: blocks of 256 values on a processor,
 /// scales of 16 bits on a GPU, where one row takes another kernel than many. 1.04 was the most.
