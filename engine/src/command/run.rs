@@ -92,9 +92,7 @@ impl Log {
         }
         Ok(human)
     }
-}
 
-impl Log {
     fn filter(&self) -> Result<EnvFilter, Failure> {
         let wrong = |reason: String| Failure::usage(format!("--log {:?}: {reason}", self.log));
         // The filter takes a word that is no level for the name of a part, and logs nothing else.

@@ -61,9 +61,8 @@ pub(super) struct Stamp {
 }
 
 impl Files {
-    /// Makes the files of an empty index.
-    /// Makes them in a folder that is absent or empty, before it is filled with what it is `to_be_filled`
-    /// with, if so.
+    /// Makes the files of an empty index, in a folder that is absent or empty. One that is `to_be_filled` says so
+    /// until it is [filled](Self::filled).
     pub(super) fn create(
         folder: &Path,
         manifest: &Manifest,
