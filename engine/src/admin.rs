@@ -72,12 +72,9 @@ async fn rollback(
     State(front): State<Arc<Front>>,
     rollback: Result<Query<Rollback>, QueryRejection>,
     headers: HeaderMap,
-) -> Response {
-    let Rollback { generation } = match rollback {
-        Ok(Query(rollback)) => rollback,
-        Err(error) => return Problem::order(&error.body_text()).into_response(),
-    };
-    carry_out(&front, &headers, Order::Rollback(generation)).await
+) -> Result<Response, Problem> {
+    let Query(Rollback { generation }) = rollback?;
+    Ok(carry_out(&front, &headers, Order::Rollback(generation)).await)
 }
 
 async fn promote(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response {
@@ -92,12 +89,9 @@ async fn plan(
     State(front): State<Arc<Front>>,
     headers: HeaderMap,
     texts: Result<Json<Vec<Given>>, JsonRejection>,
-) -> Response {
-    let texts = match texts {
-        Ok(Json(texts)) => texts,
-        Err(error) => return Problem::order(&error.body_text()).into_response(),
-    };
-    carry_out(&front, &headers, Order::Plan(texts)).await
+) -> Result<Response, Problem> {
+    let Json(texts) = texts?;
+    Ok(carry_out(&front, &headers, Order::Plan(texts)).await)
 }
 
 async fn only_post() -> Problem {

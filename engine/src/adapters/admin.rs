@@ -75,7 +75,7 @@ async fn list(
     State(front): State<Arc<Front>>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Report>, Problem> {
-    let Query(Which { model }) = which.map_err(|error| Problem::order(&error.body_text()))?;
+    let Query(Which { model }) = which?;
     let topology = front.topology();
     let shelves = topology.adapters();
     let mut models = Vec::new();
@@ -120,7 +120,7 @@ async fn order(
         "unpin" => Verb::Unpin,
         other => return Err(Problem::no_admin_route(&format!("/adapters/{other}"))),
     };
-    let Query(Named { model, name }) = named.map_err(|error| Problem::order(&error.body_text()))?;
+    let Query(Named { model, name }) = named?;
     let (model, store) = choose(&front, &headers, model.as_deref())?;
     let changed = match verb {
         Verb::Load => store.load(&name).await.map(|()| true),
@@ -142,7 +142,7 @@ async fn load_lora(
     headers: HeaderMap,
     body: Result<Json<LoadLora>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(body) = body.map_err(|error| Problem::order(&error.body_text()))?;
+    let Json(body) = body?;
     let (model, store) = choose(&front, &headers, body.model.as_deref())?;
     let name = &body.lora_name;
     let added = store.add(name, &body.lora_path).await;
@@ -157,7 +157,7 @@ async fn unload_lora(
     headers: HeaderMap,
     body: Result<Json<UnloadLora>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(body) = body.map_err(|error| Problem::order(&error.body_text()))?;
+    let Json(body) = body?;
     let (model, store) = choose(&front, &headers, body.model.as_deref())?;
     let name = &body.lora_name;
     if !store.unload(name).await {

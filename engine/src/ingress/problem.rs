@@ -2,7 +2,10 @@
 //! becomes a status.
 
 use crate::execute::RequestError;
-use axum::response::{IntoResponse, Response};
+use axum::{
+    extract::rejection::{JsonRejection, QueryRejection},
+    response::{IntoResponse, Response},
+};
 use http::{HeaderValue, StatusCode, header};
 use nodes::{Misfit, NodeError};
 use schema::WhenFull;
@@ -238,6 +241,20 @@ impl Problem {
     pub(super) fn to_json(&self) -> String {
         // A struct of texts and numbers can be written.
         serde_json::to_string(&*self.0).unwrap_or_default()
+    }
+}
+
+/// Of an order, whose body was not understood. Requests of graphs are read elsewhere.
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::order(&rejection.body_text())
+    }
+}
+
+/// Of an order, whose query was not understood.
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::order(&rejection.body_text())
     }
 }
 
