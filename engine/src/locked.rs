@@ -105,10 +105,7 @@ pub async fn verify(models: &[ModelDecl], lock: &Lock, fetcher: &Fetcher) -> Vec
         for (set, root) in set.filter_map(|set| Some((set, local_root(set)?))) {
             let entries = lock.sources.iter();
             for entry in entries.filter(|entry| entry.uri.starts_with(&root)) {
-                let source = ModelSource {
-                    uri: Text::plain(&*entry.uri),
-                    sha256: None,
-                };
+                let source = ModelSource::of(&*entry.uri);
                 problems.extend(differs(&[Spanned::new(source, set.span)], fetcher).await);
             }
         }

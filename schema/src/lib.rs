@@ -15,6 +15,7 @@ pub mod kind;
 mod lock;
 mod node;
 mod parse;
+pub mod place;
 mod pool;
 mod problems;
 mod reference;

@@ -1,6 +1,6 @@
 //! The list that every step of reading a file adds its problems to.
 
-use crate::{Diagnostic, codes};
+use crate::{Diagnostic, Span, codes};
 use std::collections::HashSet;
 
 /// Problems in the order in which they were found.
@@ -28,12 +28,17 @@ impl Problems {
 
     /// The problems, ordered by place, with a last one that says how many are not among them.
     ///
-    /// What stands where the syntax is broken is not judged a second time.
+    /// A value in which the syntax is broken is not judged a second time, and no place is said twice to be so.
     pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
         let mut broken = HashSet::new();
         self.list.retain(|problem| match problem.code {
             codes::SYNTAX_ERROR => broken.insert(problem.place()),
-            _ => !broken.contains(&problem.place()),
+            _ => true,
+        });
+        let holds = |whole: Span, part: Span| whole.start <= part.start && part.end <= whole.end;
+        let is_broken = |place: Span| (broken.iter().flatten()).any(|broken| holds(place, *broken));
+        self.list.retain(|problem| {
+            problem.code == codes::SYNTAX_ERROR || !problem.place().is_some_and(is_broken)
         });
         self.list
             .sort_by_key(|problem| problem.place().map(|span| span.start));

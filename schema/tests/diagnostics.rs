@@ -461,6 +461,149 @@ fn eight_bits_are_for_processors() {
 }
 
 #[test]
+fn quotes_within_the_text_of_a_template() {
+    let text = |text: &str| format!("graph g {{ template t {{ text {text} }} }}");
+    check(
+        &text(r#""{{ a == "x" }} and {{ f("b c", "d") }}""#),
+        expect![[r##"
+            syntax-error: this quote ends a text in the middle of its template
+                "\"" 
+                help: write 'single quotes' within a template, or the whole text as #"…"#
+        "##]],
+    );
+    for written in [
+        r#""{{ default("") }}""#,
+        r#""{% if a["b"] %}{{ c }}{% endif %}""#,
+        r#"#true; when "{{ a["b"] }}"; on-error a="{{ b["c"] }}" c=1"#,
+    ] {
+        let found = problems(&text(written));
+        let says = found.contains("this quote ends a text in the middle of its template");
+        assert!(
+            says && !found.contains("a space is missing"),
+            "{written}: {found}"
+        );
+    }
+    check(
+        &text(r#""{{ a["b" }""#),
+        expect![[r#"
+        syntax-error: a space is missing here
+            "b" 
+            help: values are separated by white space
+        syntax-error: a space is missing here
+            "\" }\"" 
+            help: values are separated by white space
+    "#]],
+    );
+    check(
+        &text(r#""{{ a "b"c"#),
+        expect![[r#"
+        syntax-error: a block is never closed
+            "{" 
+            help: close it with `}`
+        syntax-error: a block is never closed
+            "{" 
+            help: close it with `}`
+        syntax-error: a space is missing here
+            "b" 
+            help: values are separated by white space
+        syntax-error: a string is never closed
+            "\"" opened here
+            help: close it with `"`
+        syntax-error: a space is missing here
+            "\"c } }" 
+            help: values are separated by white space
+    "#]],
+    );
+    check(&text("\"{{ a[\"b\"] }}ä\n"), expect![[r#"
+        syntax-error: a space is missing here
+            "b" 
+            help: values are separated by white space
+        syntax-error: a string is never closed
+            "\"" opened here
+            help: close it with `"`
+        syntax-error: a space is missing here
+            "\"] }}ä" 
+            help: values are separated by white space
+    "#]]);
+    check(
+        &text(r#""{{ a }}"b"#),
+        expect![[r#"
+        syntax-error: a space is missing here
+            "b" 
+            help: values are separated by white space
+    "#]],
+    );
+}
+
+#[test]
+fn addresses_that_cannot_be_served() {
+    check(
+        "server { listen \"[::]:8000\"; admin \"10.0.0.1:8000\" }",
+        expect![[r#"
+            missing-option: `listen` can be reached from other machines, and there is no `api-key`
+                "\"[::]:8000\"" 
+                help: add `api-key (env)"NAME"` to `server`, or listen on 127.0.0.1
+            conflicting-options: `listen` and `admin` cannot be the same address
+                "\"10.0.0.1:8000\"" 
+                "\"[::]:8000\"" the other one
+                help: give `admin` a port of its own
+        "#]],
+    );
+    // Whether there is a key is known, even if not which.
+    check(
+        "server { listen \"0.0.0.0:8000\"; api-key (env)\"NOT_SET\" }",
+        expect![[r#"
+            missing-variable: the environment variable "NOT_SET" is not set
+                "\"NOT_SET\"" 
+                help: set it where the engine is started, or correct its name
+        "#]],
+    );
+    for good in [
+        "listen \"127.0.0.1:0\"; admin \"127.0.0.1:0\"",
+        "listen \"[::1]:8000\"; admin \"[::1]:8001\"",
+        "listen \"10.0.0.1:8000\"; admin \"10.0.0.2:8000\"; api-key k",
+        "listen \"somewhere:8000\"",
+        "listen \"127.0.0.1:9000\"",
+    ] {
+        assert_eq!(problems(&format!("server {{ {good} }}")), "", "{good}");
+    }
+}
+
+#[test]
+fn sources_of_which_nothing_can_be_had() {
+    for (uri, says) in [
+        ("", "a source begins with"),
+        ("hf:", "ORG/NAME"),
+        ("pip:foo", "#PATH"),
+        ("s3://b/../x", "needs a path without"),
+        ("http://host/m.gguf", "write https:"),
+    ] {
+        let found = problems(&format!("model m {{ source \"{uri}\" }}"));
+        let expected = format!("unknown-value: \"{uri}\" is not a source of models\n");
+        assert!(
+            found.starts_with(&expected) && found.contains(says),
+            "{found}"
+        );
+    }
+    check(
+        "model m { source }",
+        expect![[r#"
+        missing-option: source has no `uri`
+            "source" 
+            help: write `source URI`
+    "#]],
+    );
+    check(
+        "model m { source \"file:a\"; adapters \"s3:\"; }",
+        expect![[r#"
+            unknown-value: "s3:" is not a source of models
+                "adapters \"s3:\"" 
+                help: s3: needs s3://BUCKET/PATH
+        "#]],
+    );
+}
+
+#[test]
 fn addresses_devices_and_sources() {
     check(
         "server { listen \"8000\"; admin \"localhost:99999\" }\nmodel m { source \"gemma\" sha256=\"12\"; device gpu; dtype f16 }\nindex i { path a; qdrant \"u\" }",
@@ -472,8 +615,8 @@ fn addresses_devices_and_sources() {
                 "\"localhost:99999\"" 
                 help: write a host and a port, such as "127.0.0.1:8000"
             unknown-value: "gemma" is not a source of models
-                "source \"gemma\" sha256=\"12\"" 
-                help: a source begins with file:, hf:, pip:, https:, s3:, gs:, az:
+                "\"gemma\"" 
+                help: a source begins with file:, hf:, pip:, s3:, gs:, az: or https:
             wrong-type: a SHA-256 digest has 64 hexadecimal digits
                 "\"12\"" 
                 help: `sha256sum FILE` prints it
@@ -571,14 +714,10 @@ fn broken_syntax() {
     check(
         "model m {\n source \"\"\"\n   a\n b\n   \"\"\"\n}",
         expect![[r#"
-        unknown-value: "a
-        b" is not a source of models
-            "source \"\"\"\n   a\n b\n   \"\"\"" 
-            help: a source begins with file:, hf:, pip:, https:, s3:, gs:, az:
-        syntax-error: a line of a multi-line string is indented less than its closing quotes
-            " b" this line
-            help: each line begins with the same white space as the line of the closing quotes
-    "#]],
+            syntax-error: a line of a multi-line string is indented less than its closing quotes
+                " b" this line
+                help: each line begins with the same white space as the line of the closing quotes
+        "#]],
     );
     check(
         "model m { source \"\"\"\n   a\"\"\" }",

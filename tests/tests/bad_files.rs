@@ -117,13 +117,20 @@ fn usage_errors_have_their_own_exit_code() {
 
 #[test]
 fn a_public_address_without_a_key_is_refused() {
-    let (_folder, path) = write_graph(
-        "server { listen \"0.0.0.0:0\" }\ngraph g { template a { text \"x\" }\n output { a \"{{ a }}\" } }\n",
-    );
-    let output = run_command(&["run", path.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(2));
-    let shown = String::from_utf8(output.stderr).unwrap();
-    assert!(shown.contains("api-key"), "{shown}");
+    let graph = "graph g { template a { text \"x\" }\n output { a \"{{ a }}\" } }\n";
+    let public = format!("server {{ listen \"0.0.0.0:0\" }}\n{graph}");
+    let (_folder, public) = write_graph(&public);
+    let (_folder, local) = write_graph(graph);
+    for arguments in [
+        &["check", public.to_str().unwrap()][..],
+        &["run", public.to_str().unwrap()],
+        &["run", local.to_str().unwrap(), "--listen", "0.0.0.0:0"],
+    ] {
+        let output = run_command(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(shown.contains("api-key"), "{arguments:?}: {shown}");
+    }
 }
 
 #[test]

@@ -15,7 +15,6 @@ mod hub;
 mod lock;
 mod object;
 mod pip;
-mod place;
 mod problem;
 mod progress;
 mod select;
@@ -23,9 +22,9 @@ mod settings;
 mod store;
 mod verify;
 
-pub use place::{HubPlace, ObjectPlace, PipPlace, Place, Requirement, Service};
 pub use problem::{Attempt, Problem, SourceError};
 pub use progress::{Progress, Silent, Transfer};
+pub use schema::place::{HubPlace, ObjectPlace, PipPlace, Place, Requirement, Service};
 pub use settings::{HubSettings, ObjectSettings, Settings};
 pub use verify::verify;
 

@@ -1,6 +1,6 @@
 //! Why a model could not be had.
 
-use schema::Text;
+use schema::{Text, place};
 use std::{fmt, io, path::Path};
 
 /// No source of a model worked: what each of them said, in their order.
@@ -39,6 +39,9 @@ impl fmt::Display for SourceError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The URI is not one.
+    #[error(transparent)]
+    Uri(#[from] place::Malformed),
+    /// It cannot be what is asked for.
     #[error("{reason}")]
     Malformed {
         /// What is wrong with it.

@@ -12,7 +12,8 @@
 //! Content appears by one rename, so that a reader never sees half of it. Files from model hubs are
 //! not here but in the hub's own cache, which other programs share.
 
-use super::{Problem, digest, place::is_inner_path};
+use super::{Problem, digest};
+use schema::place::is_inner_path;
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},

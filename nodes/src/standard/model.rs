@@ -197,10 +197,7 @@ impl Declared {
             (None, None) => return Ok(locked),
         };
         for name in names {
-            let source = ModelSource {
-                uri: Text::plain(format!("{root}{name}{end}")),
-                sha256: None,
-            };
+            let source = ModelSource::of(format!("{root}{name}{end}"));
             let what = format!("adapter `{name}` of model `{model}`");
             locked.push(self.resolve(&what, vec![&source]).await?);
         }

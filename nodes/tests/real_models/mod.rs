@@ -40,11 +40,7 @@ pub fn device() -> Device {
 
 fn fetch(uri: &str) -> PathBuf {
     let fetcher = Fetcher::new(Settings::from_environment(), Arc::new(Silent));
-    let source = ModelSource {
-        uri: Text::plain(uri),
-        sha256: None,
-    };
-    match fetcher.fetch_blocking([&source]) {
+    match fetcher.fetch_blocking([&ModelSource::of(uri)]) {
         Ok(files) => files.path,
         Err(error) => panic!("the model of the tests cannot be fetched: {error}"),
     }

@@ -46,17 +46,14 @@ pub fn settings(folder: &TempDir) -> Settings {
 
 /// A source without a digest.
 pub fn source(uri: &str) -> ModelSource {
-    ModelSource {
-        uri: Text::plain(uri),
-        sha256: None,
-    }
+    ModelSource::of(uri)
 }
 
 /// A source whose file must have a digest.
 pub fn pinned(uri: &str, sha256: &str) -> ModelSource {
     ModelSource {
-        uri: Text::plain(uri),
         sha256: Some(Spanned::new(sha256.to_owned(), Span::default())),
+        ..source(uri)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     ByteSize, Diagnostic, Name, Span, Spanned, Text, codes,
     decode::{Fields, block},
+    place::Place,
     syntax::shorten,
 };
 
@@ -36,7 +37,7 @@ block! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct ModelSource {
         /// A URI: `file:PATH`, `hf:ORG/NAME[@REVISION][#FILE]`, `pip:NAME==VERSION[,NAME==VERSION…]#PATH`, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://CONTAINER/PATH`, `https://HOST/FILE`.
-        pub uri: Text = argument("uri").required(),
+        pub uri: Spanned<Text> = argument("uri").required(),
         /// Expected digest of the file, in hex. Only for a source that is a single file.
         pub sha256: Option<Spanned<String>> = option("sha256").optional(),
     }
@@ -128,6 +129,8 @@ impl ModelDecl {
 impl AdapterSet {
     /// How a folder in an object store begins.
     const STORES: [&str; 3] = ["s3:", "gs:", "az:"];
+    /// How a source begins that is no folder of others.
+    const SINGLE: [&str; 5] = ["file:", "hf:", "pip:", "http:", "https:"];
 
     /// Whether the folder is in an object store.
     pub fn is_remote(&self) -> bool {
@@ -138,8 +141,10 @@ impl AdapterSet {
     fn read(f: &mut Fields) -> Self {
         let (set, place) = (Self::fields(f), f.whole());
         let path = set.path.as_ref().map_or("", Text::expose);
-        let mut schemes = ModelSource::SCHEMES.iter();
-        if !set.is_remote() && schemes.any(|scheme| path.starts_with(scheme)) {
+        let mut single = Self::SINGLE.iter();
+        if let Some(uri) = set.path.as_ref().filter(|_| set.is_remote()) {
+            check_place(uri, place, f);
+        } else if single.any(|scheme| path.starts_with(scheme)) {
             f.report(|| {
                 let message = "this source cannot be asked for a folder of adapters";
                 Diagnostic::error(codes::UNKNOWN_VALUE, message, place).help(format!(
@@ -161,18 +166,11 @@ impl AdapterDecl {
 }
 
 impl ModelSource {
-    /// How a source can begin.
-    const SCHEMES: [&str; 7] = ["file:", "hf:", "pip:", "https:", "s3:", "gs:", "az:"];
-
     fn read(f: &mut Fields) -> Self {
-        let source: Spanned<Self> = Spanned::new(Self::fields(f), f.whole());
-        let (uri, shown) = (source.uri.expose(), source.uri.to_string());
-        if !uri.is_empty() && !Self::SCHEMES.iter().any(|scheme| uri.starts_with(scheme)) {
-            f.report(|| {
-                let message = format!("\"{}\" is not a source of models", shorten(&shown));
-                Diagnostic::error(codes::UNKNOWN_VALUE, message, source.span)
-                    .help(format!("a source begins with {}", Self::SCHEMES.join(", ")))
-            });
+        let source = Self::fields(f);
+        // Of one that is not there the block has told already.
+        if source.uri.span != f.head() {
+            check_place(&source.uri, source.uri.span, f);
         }
         if let Some(digest) = &source.sha256
             && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -183,6 +181,27 @@ impl ModelSource {
                     .help("`sha256sum FILE` prints it")
             });
         }
-        source.value
+        source
+    }
+
+    /// A source that no file declares.
+    pub fn of(uri: impl Into<String>) -> Self {
+        Self {
+            uri: Spanned::new(Text::plain(uri), Span::default()),
+            sha256: None,
+        }
+    }
+}
+
+/// Reports a text that says of no place how files are had from there.
+fn check_place(uri: &Text, span: Span, f: &mut Fields) {
+    if let Err(reason) = Place::parse(uri.expose()) {
+        f.report(|| {
+            let message = format!(
+                "\"{}\" is not a source of models",
+                shorten(&uri.to_string())
+            );
+            Diagnostic::error(codes::UNKNOWN_VALUE, message, span).help(reason.to_string())
+        });
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     decode::{Fields, block},
     syntax::shorten,
 };
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 block! {
     /// How the engine listens.
@@ -40,18 +40,72 @@ impl Default for Server {
 
 impl Server {
     pub(super) fn read(f: &mut Fields) -> Self {
+        let has_key = f.has("api-key");
         let server = Self::fields(f);
-        for address in [&server.listen, &server.admin] {
-            let port = address.expose().rsplit_once(':');
-            if port.is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        let [listen, admin] = [&server.listen, &server.admin].map(|text| {
+            let address = Address::parse(text.expose());
+            if address.is_none() {
                 f.report(|| {
-                    let message =
-                        format!("\"{}\" is not an address", shorten(&address.to_string()));
-                    Diagnostic::error(codes::WRONG_TYPE, message, address.span)
+                    let message = format!("\"{}\" is not an address", shorten(&text.to_string()));
+                    Diagnostic::error(codes::WRONG_TYPE, message, text.span)
                         .help("write a host and a port, such as \"127.0.0.1:8000\"")
                 });
             }
+            address
+        });
+        if listen.is_some_and(Address::is_public) && !has_key {
+            f.report(|| {
+                let message =
+                    "`listen` can be reached from other machines, and there is no `api-key`";
+                Diagnostic::error(codes::MISSING_OPTION, message, server.listen.span)
+                    .help("add `api-key (env)\"NAME\"` to `server`, or listen on 127.0.0.1")
+            });
+        }
+        if let (Some(one), Some(other)) = (listen, admin)
+            && one.collides_with(other)
+        {
+            f.report(|| {
+                let message = "`listen` and `admin` cannot be the same address";
+                Diagnostic::error(codes::CONFLICTING_OPTIONS, message, server.admin.span)
+                    .also(server.listen.span, "the other one")
+                    .help("give `admin` a port of its own")
+            });
         }
         server
+    }
+}
+
+/// A host, as far as it is known without asking for its name, and a port.
+#[derive(Clone, Copy)]
+struct Address<'a> {
+    host: &'a str,
+    ip: Option<IpAddr>,
+    port: u16,
+}
+
+impl<'a> Address<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let address = Self {
+            host,
+            ip: inner.unwrap_or(host).parse().ok(),
+            port: port.parse().ok()?,
+        };
+        (!host.is_empty()).then_some(address)
+    }
+
+    /// Whether other machines can reach it. A host with a name is looked at when its address is known.
+    fn is_public(self) -> bool {
+        self.ip.is_some_and(|ip| !ip.is_loopback())
+    }
+
+    /// Whether nothing can listen on both.
+    fn collides_with(self, other: Self) -> bool {
+        let is_any = |address: Self| address.ip.is_some_and(|ip| ip.is_unspecified());
+        let meets = self.host == other.host || is_any(self) || is_any(other);
+        meets && self.port == other.port && self.port != 0
     }
 }

@@ -1,13 +1,13 @@
 //! The hub's HTTP interface: what a revision holds, and what a file is.
 
 use super::layout::is_commit;
-use crate::source::{HubSettings, Problem, place::is_inner_path};
+use crate::source::{HubSettings, Problem};
 use reqwest::{
     Method, Response, StatusCode, Url,
     header::{AUTHORIZATION, ETAG, HeaderMap, HeaderName, LOCATION},
     redirect,
 };
-use schema::Text;
+use schema::{Text, place::is_inner_path};
 use std::{error::Error, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@
 //! .locks/models--ORG--NAME/ETAG.lock
 //! ```
 
-use crate::source::{Problem, digest, place::HubPlace, store::write_atomically};
+use crate::source::{HubPlace, Problem, digest, store::write_atomically};
 use std::{
     fs,
     path::{Path, PathBuf},

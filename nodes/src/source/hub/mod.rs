@@ -5,8 +5,7 @@ mod download;
 mod layout;
 
 use super::{
-    HubSettings, Problem, Progress,
-    place::HubPlace,
+    HubPlace, HubSettings, Problem, Progress,
     select::{self, Wanted},
     store,
 };

@@ -14,7 +14,6 @@ pub(crate) use note::Object;
 
 use super::{
     ObjectPlace, ObjectSettings, Problem, Progress, Service, Settings, blocking, digest, lock,
-    place::is_inner_path,
     select::{self, Wanted},
     store::Store,
 };
@@ -23,7 +22,7 @@ use failure::problem;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use note::{Note, Noted};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Location};
-use schema::{LockedFile, LockedSource};
+use schema::{LockedFile, LockedSource, place::is_inner_path};
 use std::{
     collections::{BTreeSet, HashMap},
     fs,

@@ -4,9 +4,9 @@
 use crate::source::{
     Problem,
     digest::is_sha256,
-    place::is_inner_path,
     store::{Store, write_atomically},
 };
+use schema::place::is_inner_path;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -7,7 +7,7 @@ mod choose;
 mod run;
 mod wheel;
 
-use super::{Problem, Progress, Settings, blocking, digest, place::PipPlace, store::Store};
+use super::{PipPlace, Problem, Progress, Settings, blocking, digest, store::Store};
 use std::{
     fs,
     path::{Path, PathBuf},

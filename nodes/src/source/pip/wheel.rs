@@ -1,6 +1,7 @@
 //! Reading a wheel, which is a zip archive from somewhere.
 
-use crate::source::{Problem, digest::Hashing, place::is_inner_path};
+use crate::source::{Problem, digest::Hashing};
+use schema::place::is_inner_path;
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},

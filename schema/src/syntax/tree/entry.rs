@@ -10,6 +10,12 @@ use crate::{
     },
 };
 
+/// How many templates a text opens and leaves open.
+fn unclosed(text: &str) -> isize {
+    let count = |part| text.matches(part).count().cast_signed();
+    count("{{") + count("{%") - count("}}") - count("%}")
+}
+
 impl Parser<'_> {
     /// Reads `value` or `key=value`.
     pub(super) fn entry(&mut self) -> Option<Entry> {
@@ -106,12 +112,62 @@ impl Parser<'_> {
         let value = match token.kind {
             TokenKind::Word => self.word(token),
             TokenKind::Keyword => self.keyword(token),
-            TokenKind::Quoted | TokenKind::Raw => {
-                Value::Text(string(self.source, token, self.problems))
-            }
+            TokenKind::Quoted => match self.end_of_template(token) {
+                Some(end) => return Some(self.template_with_quotes(token, end)),
+                None => Value::Text(string(self.source, token, self.problems)),
+            },
+            TokenKind::Raw => Value::Text(string(self.source, token, self.problems)),
             _ => return None,
         };
         Some((value, span))
+    }
+
+    /// The token with which a text ends whose template has quotes of its own, as in `"{{ a["b"] }}"`.
+    fn end_of_template(&mut self, first: Token) -> Option<usize> {
+        let goes_on = match self.peek()? {
+            TokenKind::Word | TokenKind::Keyword | TokenKind::Quoted | TokenKind::Raw => true,
+            TokenKind::OpenParenthesis | TokenKind::CloseParenthesis => true,
+            _ => false,
+        };
+        let written = self.written(first);
+        let mut open = unclosed(written);
+        if !goes_on || open <= 0 || written.starts_with("\"\"\"") || self.at < self.without_end {
+            return None;
+        }
+        for (at, token) in self.tokens.iter().enumerate().skip(self.at) {
+            match token.kind {
+                TokenKind::Newline => break,
+                TokenKind::Quoted => open += unclosed(self.written(*token)),
+                _ => {}
+            }
+            if open <= 0 {
+                return self.written(*token).ends_with('"').then_some(at);
+            }
+            self.without_end = at;
+        }
+        None
+    }
+
+    /// Reports quotes within a text, and reads it as it was meant.
+    fn template_with_quotes(&mut self, first: Token, end: usize) -> (Value, Span) {
+        let (start, last) = (self.span(first), self.span(self.tokens[end]));
+        let ended = Span {
+            start: start.end - 1,
+            ..start
+        };
+        self.problem(
+            ended,
+            "this quote ends a text in the middle of its template",
+            "write 'single quotes' within a template, or the whole text as #\"…\"#",
+        );
+        self.at = end + 1;
+        let whole = Span {
+            end: last.end,
+            ..start
+        };
+        let (from, to) = (whole.start as usize + 1, whole.end as usize - 1);
+        let text = PlacedText::verbatim(&self.source.text[from..to], from);
+        (Value::Text(text), whole)
     }
 
     fn word(&mut self, token: Token) -> Value {

@@ -23,6 +23,7 @@ pub(crate) fn tree(source: &Source, problems: &mut Problems) -> Vec<Node> {
         tokens,
         at: 0,
         depth: 0,
+        without_end: 0,
         problems,
     };
     parser.nodes(None)
@@ -33,6 +34,8 @@ struct Parser<'a> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    /// Up to here a template was looked through whose text does not go on to an end.
+    without_end: usize,
     problems: &'a mut Problems,
 }
 

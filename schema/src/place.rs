@@ -1,9 +1,8 @@
-//! What the URI of a source says. Pure: nothing here looks at a disk or a network.
+//! What the URI of a model's source says.
 
-use super::{Problem, allow::FileKind};
-use reqwest::Url;
-use schema::Text;
-use std::path::PathBuf;
+use crate::Text;
+use std::{borrow::Cow, fmt, path::PathBuf};
+use url::Url;
 
 /// Where a model's files are to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +70,8 @@ impl Service {
     }
 }
 
-impl std::fmt::Display for ObjectPlace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ObjectPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, end) = (self.service.scheme(), if self.folder { "/" } else { "" });
         match self.key.as_str() {
             "" => write!(f, "{scheme}://{}/", self.bucket),
@@ -83,7 +82,7 @@ impl std::fmt::Display for ObjectPlace {
 
 impl ObjectPlace {
     /// The same place as a folder, whatever it ends in.
-    pub(crate) fn as_folder(&self) -> Self {
+    pub fn as_folder(&self) -> Self {
         Self {
             folder: true,
             ..self.clone()
@@ -91,7 +90,7 @@ impl ObjectPlace {
     }
 
     /// The folder of this name below this one.
-    pub(crate) fn inside(&self, name: &str) -> Self {
+    pub fn inside(&self, name: &str) -> Self {
         let key = match self.key.as_str() {
             "" => name.to_owned(),
             key => format!("{key}/{name}"),
@@ -123,24 +122,31 @@ pub struct Requirement {
     pub version: String,
 }
 
-impl std::fmt::Display for Requirement {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}=={}", self.name, self.version)
     }
 }
 
-/// How a source can begin, in words.
-const SCHEMES: &str = "file:, hf:, pip:, s3:, gs:, az: and https:";
+/// What is wrong with the URI of a source. It repeats nothing of the URI, which may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(Cow<'static, str>);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
 
 impl Place {
     /// Reads a URI.
     ///
     /// # Errors
-    /// [`Problem::Malformed`] for what is no source.
-    pub fn parse(uri: &str) -> Result<Self, Problem> {
-        let Some((scheme, rest)) = uri.split_once(':') else {
-            return Err(malformed(format!("it starts with none of {SCHEMES}")));
-        };
+    /// It is no source.
+    pub fn parse(uri: &str) -> Result<Self, Malformed> {
+        let (scheme, rest) = uri.split_once(':').unwrap_or_default();
         match scheme {
             "file" => file(rest),
             "hf" => hub(rest).map(Place::Hub),
@@ -152,12 +158,14 @@ impl Place {
             "http" => Err(malformed(
                 "what comes over http: can be changed on its way; write https:",
             )),
-            _ => Err(malformed(format!("{scheme}: is none of {SCHEMES}"))),
+            _ => Err(malformed(
+                "a source begins with file:, hf:, pip:, s3:, gs:, az: or https:",
+            )),
         }
     }
 }
 
-fn file(rest: &str) -> Result<Place, Problem> {
+fn file(rest: &str) -> Result<Place, Malformed> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.is_empty() || path.contains('\0') {
         return Err(malformed("file: needs a path"));
@@ -165,7 +173,7 @@ fn file(rest: &str) -> Result<Place, Problem> {
     Ok(Place::File(PathBuf::from(path)))
 }
 
-fn hub(rest: &str) -> Result<HubPlace, Problem> {
+fn hub(rest: &str) -> Result<HubPlace, Malformed> {
     let (rest, file) = match rest.split_once('#') {
         Some((rest, file)) => (rest, Some(file)),
         None => (rest, None),
@@ -192,7 +200,7 @@ fn hub(rest: &str) -> Result<HubPlace, Problem> {
     })
 }
 
-fn pip(rest: &str) -> Result<PipPlace, Problem> {
+fn pip(rest: &str) -> Result<PipPlace, Malformed> {
     let Some((requirements, inside)) = rest.split_once('#') else {
         return Err(malformed("pip: needs #PATH, the path inside the wheel"));
     };
@@ -208,11 +216,9 @@ fn pip(rest: &str) -> Result<PipPlace, Problem> {
     })
 }
 
-fn requirement(text: &str) -> Result<Requirement, Problem> {
+fn requirement(text: &str) -> Result<Requirement, Malformed> {
     let (name, version) = text.trim().split_once("==").ok_or_else(|| {
-        malformed(format!(
-            "{text:?} names no exact version; write NAME==VERSION"
-        ))
+        malformed("pip: needs each package with its exact version, as NAME==VERSION")
     })?;
     let is_version = version.starts_with(|c: char| c.is_ascii_alphanumeric())
         && version
@@ -220,7 +226,9 @@ fn requirement(text: &str) -> Result<Requirement, Problem> {
             .all(|c| c.is_ascii_alphanumeric() || "._!+-".contains(c));
     // Checked because both end up in a command line: neither may look like an option.
     if !is_word(name) || !is_version {
-        return Err(malformed(format!("{text:?} is not NAME==VERSION")));
+        return Err(malformed(
+            "this is no package and version that pip: can have, as NAME==VERSION",
+        ));
     }
     Ok(Requirement {
         name: name.to_owned(),
@@ -228,7 +236,7 @@ fn requirement(text: &str) -> Result<Requirement, Problem> {
     })
 }
 
-fn object(service: Service, rest: &str) -> Result<ObjectPlace, Problem> {
+fn object(service: Service, rest: &str) -> Result<ObjectPlace, Malformed> {
     let scheme = service.scheme();
     let needs = || malformed(format!("{scheme}: needs {scheme}://BUCKET/PATH"));
     let rest = rest.strip_prefix("//").ok_or_else(needs)?;
@@ -242,7 +250,9 @@ fn object(service: Service, rest: &str) -> Result<ObjectPlace, Problem> {
         )));
     }
     if !key.is_empty() && !is_inner_path(key) {
-        return Err(malformed(format!("{key:?} is no path of objects")));
+        return Err(malformed(format!(
+            "{scheme}: needs a path without \"..\", \"//\", backslashes and colons"
+        )));
     }
     Ok(ObjectPlace {
         service,
@@ -253,7 +263,7 @@ fn object(service: Service, rest: &str) -> Result<ObjectPlace, Problem> {
     })
 }
 
-fn web(uri: &str) -> Result<ObjectPlace, Problem> {
+fn web(uri: &str) -> Result<ObjectPlace, Malformed> {
     let url = Url::parse(uri).map_err(|error| malformed(format!("it is no URL: {error}")))?;
     let host = url.host_str().unwrap_or_default();
     if !url.username().is_empty() || url.password().is_some() {
@@ -280,8 +290,11 @@ fn web(uri: &str) -> Result<ObjectPlace, Problem> {
     })
 }
 
+/// Whether a path ends as files of weights do.
 fn is_weights(path: &str) -> bool {
-    FileKind::of(path).is_some_and(FileKind::is_weights)
+    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let mut endings = ["gguf", "safetensors"].iter();
+    endings.any(|weights| ending.eq_ignore_ascii_case(weights))
 }
 
 /// Letters, digits, `.`, `_` and `-`, starting with a letter or a digit.
@@ -294,17 +307,15 @@ fn is_word(text: &str) -> bool {
 }
 
 /// Whether `path` stays below the folder to which it is relative, on every system.
-pub(super) fn is_inner_path(path: &str) -> bool {
+pub fn is_inner_path(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.split('/')
         .all(|segment| !matches!(segment, "" | "." | ".."))
         && !path.contains(|c: char| matches!(c, '\\' | ':') || c.is_control())
 }
 
-fn malformed(reason: impl Into<String>) -> Problem {
-    Problem::Malformed {
-        reason: reason.into(),
-    }
+fn malformed(reason: impl Into<Cow<'static, str>>) -> Malformed {
+    Malformed(reason.into())
 }
 
 #[cfg(test)]
@@ -390,8 +401,8 @@ mod tests {
     #[test]
     fn what_is_no_source_says_why() {
         for (uri, says) in [
-            ("models/a.gguf", "none of file:, hf:, pip:, s3:"),
-            ("ftp:x", "ftp: is none of"),
+            ("models/a.gguf", "begins with file:, hf:, pip:, s3:"),
+            ("ftp:x", "begins with file:, hf:"),
             ("file:", "needs a path"),
             ("hf:", "such as ORG/NAME"),
             ("hf:a/b/c", "such as ORG/NAME"),
@@ -400,17 +411,17 @@ mod tests {
             ("hf:a/b#../x.gguf", "path of a file in the repository"),
             ("hf:a/b#/etc/x.gguf", "path of a file in the repository"),
             ("pip:a==1", "needs #PATH"),
-            ("pip:a#b", "names no exact version"),
-            ("pip:--index-url==x#b", "is not NAME==VERSION"),
-            ("pip:a==--x#b", "is not NAME==VERSION"),
+            ("pip:a#b", "its exact version"),
+            ("pip:--index-url==x#b", "no package and version"),
+            ("pip:a==--x#b", "no package and version"),
             ("pip:a==1#../b", "path of a file or folder"),
             ("s3:bucket/x", "needs s3://BUCKET/PATH"),
             ("s3:///x", "needs s3://BUCKET/PATH"),
             ("s3://../x", "needs s3://BUCKET/PATH"),
-            ("gs://b/../x", "no path of objects"),
-            ("s3://b//x", "no path of objects"),
+            ("gs://b/../x", "needs a path without"),
+            ("s3://b//x", "needs a path without"),
             ("s3://b/x#y.gguf", "without ? and #"),
-            ("az://b/a\u{0}b", "no path of objects"),
+            ("az://b/a\u{0}b", "needs a path without"),
             ("http://host/x.gguf", "write https:"),
             ("https://host/models/", "is one file that ends in .gguf"),
             ("https://host/model.bin", "is one file that ends in .gguf"),
