@@ -85,7 +85,10 @@ async fn is_filled_while_it_serves(engine: &Engine, folder: &Path, graph: &Path)
     while find(engine, query.clone()).await[0] != "glider" {
         assert!(Instant::now() < end, "the new document is never found");
     }
-    assert_eq!(index(graph, &["--delete", "glider"]), "6 documents left");
+    assert_eq!(
+        index(graph, &["--delete", "glider", "nobody"]),
+        "1 of 2 deleted; 6 documents"
+    );
     while find(engine, query.clone()).await[0] == "glider" {
         assert!(
             Instant::now() < end,

@@ -50,9 +50,13 @@ impl Index {
         );
         let runtime = run::runtime(2)?;
         if !self.delete.is_empty() {
-            let left = runtime.block_on(catalog.delete(&name, self.delete));
-            let left = left.map_err(|error| Failure::runtime(chain(&error)))?;
-            println!("{left} documents left");
+            let asked = self.delete.len();
+            let done = runtime.block_on(catalog.delete(&name, self.delete));
+            let done = done.map_err(|error| Failure::runtime(chain(&error)))?;
+            println!(
+                "{} of {asked} deleted; {} documents",
+                done.deleted, done.documents
+            );
             return Ok(());
         }
         let bar = bars.count(&name, 0);
@@ -87,8 +91,12 @@ impl Index {
         match (&self.index, names.as_slice()) {
             (Some(name), names) if names.contains(&name.as_str()) => Ok(name.clone()),
             (None, [only]) => Ok((*only).to_owned()),
-            (None, []) => Err(Failure::usage(format!("{file} declares no index"))),
-            (_, names) => Err(Failure::usage(format!(
+            (_, []) => Err(Failure::usage(format!("{file} declares no index"))),
+            (Some(name), names) => Err(Failure::usage(format!(
+                "{file} declares no index {name:?}; it has {}",
+                names.join(", ")
+            ))),
+            (None, names) => Err(Failure::usage(format!(
                 "choose an index of {file} with --index: {}",
                 names.join(", ")
             ))),

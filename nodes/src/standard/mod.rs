@@ -235,16 +235,22 @@ impl StandardCatalog {
         Ok(built)
     }
 
-    /// Deletes documents of an index and says how many there are left.
+    /// Deletes documents of an index and says how many were there, and how many are left.
     ///
     /// # Errors
     /// There is no such index, a server is out of reach, or another process is writing.
-    pub async fn delete(&self, index: &str, ids: Vec<String>) -> Result<u64, NodeError> {
+    pub async fn delete(&self, index: &str, ids: Vec<String>) -> Result<Built, NodeError> {
         let opened = self.open(self.index(index)?.as_ref()).await?;
         let store = opened.store(NonZeroUsize::MIN);
+        let before = store.count().await?;
         store.delete(ids).await?;
         store.finish().await?;
-        store.count().await
+        let documents = store.count().await?;
+        Ok(Built {
+            deleted: before.saturating_sub(documents) as usize,
+            documents,
+            ..Built::default()
+        })
     }
 
     fn model(&self, name: &str) -> Result<Arc<Declared>, NodeError> {
