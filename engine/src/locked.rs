@@ -7,9 +7,7 @@
 
 use crate::{facts, load::Loaded};
 use nodes::source::{Attempt, Fetcher, Problem};
-use schema::{
-    AdapterSet, Diagnostic, Lock, ModelDecl, ModelSource, Source, Span, Spanned, Text, codes,
-};
+use schema::{AdapterSet, Diagnostic, Lock, ModelDecl, ModelSource, Source, Span, Spanned, codes};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -131,7 +129,7 @@ async fn differs(sources: &[Spanned<ModelSource>], fetcher: &Fetcher) -> Option<
         _ => None,
     };
     let (uri, message) = attempts.iter().find_map(told)?;
-    let place = sources.iter().find(|source| source.uri == uri);
+    let place = sources.iter().find(|source| source.uri.value == uri);
     let place = place.map_or(Span::default(), |source| source.span);
     Some(
         Diagnostic::error(codes::LOCK_MISMATCH, message, place)

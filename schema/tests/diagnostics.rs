@@ -514,7 +514,9 @@ fn quotes_within_the_text_of_a_template() {
             help: values are separated by white space
     "#]],
     );
-    check(&text("\"{{ a[\"b\"] }}ä\n"), expect![[r#"
+    check(
+        &text("\"{{ a[\"b\"] }}ä\n"),
+        expect![[r#"
         syntax-error: a space is missing here
             "b" 
             help: values are separated by white space
@@ -524,7 +526,8 @@ fn quotes_within_the_text_of_a_template() {
         syntax-error: a space is missing here
             "\"] }}ä" 
             help: values are separated by white space
-    "#]]);
+    "#]],
+    );
     check(
         &text(r#""{{ a }}"b"#),
         expect![[r#"

@@ -141,7 +141,7 @@ impl Fetcher {
                 Ok(taken) => {
                     return Ok(ModelFiles {
                         path: taken.path,
-                        origin: source.uri.clone(),
+                        origin: source.uri.value.clone(),
                     });
                 }
                 Err(problem) => attempts.push(passed_over(&source.uri, problem)),

