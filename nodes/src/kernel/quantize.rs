@@ -269,17 +269,32 @@ fn two_ends<S: Simd>(s: S, x: &[f32]) -> ([f32; 2], [f32; 2]) {
         high[1] = s.max(high[1], s.min(high[0], v));
         high[0] = s.max(high[0], v);
     }
-    let (mut lows, mut highs) = ([0.0; 2], [0.0; 2]);
-    for of_lanes in 0..2 {
-        let (mut low_lanes, mut high_lanes) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        s.set(&mut low_lanes, 0, low[of_lanes]);
-        s.set(&mut high_lanes, 0, high[of_lanes]);
-        for (low, high) in low_lanes.into_iter().zip(high_lanes) {
-            lows = [low.min(lows[0]), lows[1].min(low.max(lows[0]))];
-            highs = [high.max(highs[0]), highs[1].max(high.min(highs[0]))];
+    let negative = [s.sub(s.zero(), high[0]), s.sub(s.zero(), high[1])];
+    let [first, second] = two_smallest(s, negative);
+    (two_smallest(s, low), [-first, -second])
+}
+
+/// The two smallest of all lanes, where each lane has its own two, the smallest first.
+#[inline(always)]
+fn two_smallest<S: Simd>(s: S, of_lanes: [S::F; 2]) -> [f32; 2] {
+    let mut lanes = [[0.0; MAX_LANES]; 2];
+    s.set(&mut lanes[0], 0, of_lanes[0]);
+    s.set(&mut lanes[1], 0, of_lanes[1]);
+    let [first, second] = &mut lanes;
+    // The upper half meets the lower one, which a compiler does for all lanes at once.
+    let mut half = S::LANES;
+    while half > 1 {
+        half /= 2;
+        for i in 0..half {
+            let (a, b) = (first[i], first[half + i]);
+            let (smaller, larger) = if a < b { (a, b) } else { (b, a) };
+            let (c, d) = (second[i], second[half + i]);
+            let next = if c < d { c } else { d };
+            first[i] = smaller;
+            second[i] = if next < larger { next } else { larger };
         }
     }
-    (lows, highs)
+    [first[0], second[0]]
 }
 
 /// Where a value is; 0 if it is nowhere.
