@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Draws docs/performance-*.svg and prints the tables of docs/performance.md from the figures that
-compare.py --save kept in the folders of results, one for each kind of machine."""
+compare.py --save kept in the folders of results, one for each machine."""
 
 import json
 import pathlib
@@ -11,18 +11,20 @@ CHARTS = {
     "encoders": "MiniLM: times the rate of onnxruntime",
     "decoders": "Gemma 3 270M: times the rate of llama.cpp",
 }
-MACHINES = {"avx512": "AVX-512 with VNNI", "avx2": "AVX2"}
-LABELS, BARS, BAR, ROW, TOP = 250, 380, 15, 42, 70
+MACHINES = {"zen5": "Zen 5, AVX-512", "icelake": "Ice Lake, AVX-512", "zen3": "Zen 3, AVX2"}
+LABELS, BARS, BAR, ROW, TOP = 250, 380, 15, 59, 70
 STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #1f2328; }
     .title { font-weight: 600; font-size: 15px; }
-    .avx512 { fill: #0f766e; }
-    .avx2 { fill: #86b8b1; }
+    .zen5 { fill: #0b4f4a; }
+    .icelake { fill: #2a9d8f; }
+    .zen3 { fill: #9accc5; }
     .peer { stroke: #57606a; stroke-dasharray: 4 3; }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3; }
-      .avx512 { fill: #2dd4bf; }
-      .avx2 { fill: #1b6f66; }
+      .zen5 { fill: #5eead4; }
+      .icelake { fill: #1fa596; }
+      .zen3 { fill: #17605a; }
       .peer { stroke: #9198a1; }
     }
 """
@@ -32,10 +34,8 @@ def main():
     for name, title in CHARTS.items():
         machines = {machine: ratios(machine, name) for machine in MACHINES}
         (DOCS / f"performance-{name}.svg").write_text(chart(title, machines))
-    for machine, what in MACHINES.items():
-        for name in (*CHARTS, "http"):
-            if rows := ratios(machine, name):
-                print(f"{name}, {what}\n\n{table(rows)}")
+    for name in (*CHARTS, "http"):
+        print(f"{name}\n\n{table({machine: ratios(machine, name) for machine in MACHINES})}")
 
 
 def ratios(machine, name):
@@ -45,21 +45,31 @@ def ratios(machine, name):
     return [row for row in rows if "ratio" in row]
 
 
-def table(rows):
-    lines = ["| | ours | peer | ratio |", "|---|---|---|---|"]
-    for row in rows:
-        digits = 2 if row["ours"]["median"] < 20 else 0
-        cells = [
-            f"{side['median']:.{digits}f} ({side['least']:.{digits}f} to {side['most']:.{digits}f})"
-            for side in (row["ours"], row["peer"])
-        ]
-        cells = [f"{row['case']}, {row['unit']}", *cells, f"{row['ratio']:.2f}"]
+def table(machines):
+    """A line for each case, and on each machine that has it our median, the peer's, and their ratio."""
+    measured = {machine: rows for machine, rows in machines.items() if rows}
+    lines = [
+        f"| | {' | '.join(MACHINES[machine] for machine in measured)} |",
+        "|---" * (1 + len(measured)) + "|",
+    ]
+    units = {row["case"]: row["unit"] for rows in measured.values() for row in rows}
+    for case, unit in units.items():
+        cells = [f"{case}, {unit}"]
+        for rows in measured.values():
+            row = next((row for row in rows if row["case"] == case), None)
+            cells.append(cell(row) if row else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
+def cell(row):
+    digits = 2 if row["ours"]["median"] < 20 else 0
+    ours, peer = [f"{row[side]['median']:.{digits}f}" for side in ("ours", "peer")]
+    return f"{ours} : {peer} = **{row['ratio']:.2f}**"
+
+
 def chart(title, machines):
-    """Two bars for each case: a machine has its own, and lacks those that were not measured on it."""
+    """A bar of each machine for each case that was measured on it."""
     known = {m: {row["case"]: row["ratio"] for row in rows} for m, rows in machines.items()}
     cases = list(dict.fromkeys(row["case"] for m in reversed(machines) for row in machines[m]))
     scale = BARS / max(1, *(ratio for ratios in known.values() for ratio in ratios.values()))
@@ -79,7 +89,7 @@ def chart(title, machines):
         ]
     for index, case in enumerate(cases):
         y = TOP + ROW * index
-        lines.append(f'  <text x="{LABELS - 10}" y="{y + 21}" text-anchor="end">{case}</text>')
+        lines.append(f'  <text x="{LABELS - 10}" y="{y + 30}" text-anchor="end">{case}</text>')
         for machine, ratios in known.items():
             if case in ratios:
                 width = ratios[case] * scale
