@@ -116,6 +116,19 @@ fn usage_errors_have_their_own_exit_code() {
 }
 
 #[test]
+fn a_source_of_which_nothing_can_be_had_is_refused() {
+    let (code, shown) = check("model a { source \"https://host/models/\" }\n");
+    assert_eq!(code, 2, "{shown}");
+    assert!(shown.contains("is one file that ends in .gguf"), "{shown}");
+    // What the environment says is not shown.
+    let file = "model a { source (env)\"CARGO_MANIFEST_DIR\" }\n";
+    let (code, shown) = check(file);
+    assert_eq!(code, 2, "{shown}");
+    assert!(shown.contains("\"***\" is not a source"), "{shown}");
+    assert!(!shown.contains(env!("CARGO_MANIFEST_DIR")), "{shown}");
+}
+
+#[test]
 fn a_public_address_without_a_key_is_refused() {
     let graph = "graph g { template a { text \"x\" }\n output { a \"{{ a }}\" } }\n";
     let public = format!("server {{ listen \"0.0.0.0:0\" }}\n{graph}");

@@ -124,10 +124,6 @@ async fn what_a_bucket_refuses_is_said() {
             "s3://models/none.gguf does not exist",
         ),
         ("s3://models/readme/", "holds no safetensors or gguf file"),
-        (
-            "https://127.0.0.1:9/models/",
-            "is one file that ends in .gguf",
-        ),
     ] {
         let (folder, graph) = write_graph(&embedding(source));
         let cache = folder.path().join("cache");
