@@ -461,6 +461,18 @@ fn eight_bits_are_for_processors() {
 }
 
 #[test]
+fn a_type_without_its_word() {
+    check(
+        "graph g { input { tags \"list<string>\" optional=#true } }",
+        expect![[r#"
+            unexpected-value: tags does not take this value
+                "\"list<string>\"" 
+                help: write a type as `type=string`, or remove it
+        "#]],
+    );
+}
+
+#[test]
 fn quotes_within_the_text_of_a_template() {
     let text = |text: &str| format!("graph g {{ template t {{ text {text} }} }}");
     check(

@@ -117,6 +117,9 @@ impl Fields<'_> {
                     Value::Text(text) if self.names.contains(&text.text.as_str()) => {
                         diagnostic.help(format!("write an option as `{}=value`", text.text))
                     }
+                    _ if self.names.contains(&"type") => {
+                        diagnostic.help("write a type as `type=string`, or remove it")
+                    }
                     _ => diagnostic.help("remove it, or write it as `name=value`"),
                 }
             });

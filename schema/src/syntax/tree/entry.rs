@@ -124,11 +124,15 @@ impl Parser<'_> {
 
     /// The token with which a text ends whose template has quotes of its own, as in `"{{ a["b"] }}"`.
     fn end_of_template(&mut self, first: Token) -> Option<usize> {
-        let goes_on = match self.peek()? {
-            TokenKind::Word | TokenKind::Keyword | TokenKind::Quoted | TokenKind::Raw => true,
-            TokenKind::OpenParenthesis | TokenKind::CloseParenthesis => true,
-            _ => false,
-        };
+        let goes_on = matches!(
+            self.peek()?,
+            TokenKind::Word
+                | TokenKind::Keyword
+                | TokenKind::Quoted
+                | TokenKind::Raw
+                | TokenKind::OpenParenthesis
+                | TokenKind::CloseParenthesis
+        );
         let written = self.written(first);
         let mut open = unclosed(written);
         if !goes_on || open <= 0 || written.starts_with("\"\"\"") || self.at < self.without_end {
