@@ -77,6 +77,9 @@ fn piece() -> impl Strategy<Value = String> {
         "\\u{1F600}",
         "\\u{",
         "{{ a }}",
+        "\"{{ a",
+        "}}\"",
+        "\"{{ a[\"é\"] }}é\"",
         "{% if %}",
         "é",
         "\u{2028}",
@@ -167,11 +170,29 @@ fn deep_nesting_is_refused_and_not_followed() {
         assert!(problems_of(&text).contains(&"too-deep"), "{open}");
     }
     for repeated in [
-        "/*", "/* * / ", "/-", "(", "((", "\\\n", "\\", "/- ", "}", "=", "[", "\"", "\"\"\"\n", "#",
+        "/*",
+        "/* * / ",
+        "/-",
+        "(",
+        "((",
+        "\\\n",
+        "\\",
+        "/- ",
+        "}",
+        "=",
+        "[",
+        "\"",
+        "\"\"\"\n",
+        "#",
+        "\"{{\"a",
+        "\"{{\"a\"}}\"b",
     ] {
         try_all(&repeated.repeat(50_000));
         try_all(&format!("a {}", repeated.repeat(50_000)));
     }
+    // Templates with quotes of their own that would all end at the last quote, which is never closed.
+    let all_at_once = "\"{{\"a".repeat(20_000) + "\"" + &"}}".repeat(20_000);
+    try_all(&format!("a {all_at_once}"));
     assert_eq!(problems_of(&("/*".repeat(9) + &"*/".repeat(9))), [""; 0]);
 }
 

@@ -144,10 +144,10 @@ impl Parser<'_> {
                 TokenKind::Quoted => open += unclosed(self.written(*token)),
                 _ => {}
             }
+            self.without_end = at;
             if open <= 0 {
                 return self.written(*token).ends_with('"').then_some(at);
             }
-            self.without_end = at;
         }
         None
     }
