@@ -1,6 +1,6 @@
 //! What is wrong with a file, where, and what would help.
 
-use crate::Span;
+use crate::{Span, codes};
 use std::collections::HashSet;
 
 /// How much a diagnostic matters.
@@ -94,10 +94,16 @@ impl Diagnostic {
     /// The problems that reading a file found and those that checking it found, by place.
     ///
     /// Where something could not be read, a stand-in with the same place went into the check; what
-    /// the check says of it follows from the first problem and is left out.
+    /// the check says of it, or of what lies where the syntax is broken, follows from the first problem and is left
+    /// out.
     pub fn joined(read: Vec<Diagnostic>, checked: Vec<Diagnostic>) -> Vec<Diagnostic> {
         let places: HashSet<_> = read.iter().map(Diagnostic::place).collect();
-        let follows = |problem: &Diagnostic| places.contains(&problem.place());
+        let broken = read.iter().filter(|it| it.code == codes::SYNTAX_ERROR);
+        let broken: Vec<Span> = broken.filter_map(Diagnostic::place).collect();
+        let is_broken = |place: Span| broken.iter().any(|broken| broken.holds(place));
+        let follows = |problem: &Diagnostic| {
+            places.contains(&problem.place()) || problem.place().is_some_and(is_broken)
+        };
         let further: Vec<_> = checked.into_iter().filter(|it| !follows(it)).collect();
         let mut all: Vec<Diagnostic> = read.into_iter().chain(further).collect();
         all.sort_by_key(|problem| problem.place().map(|span| (span.source, span.start)));

@@ -26,17 +26,21 @@ impl Problems {
         }
     }
 
+    /// Forgets what was found within a place, of which one problem says all.
+    pub(crate) fn forget(&mut self, whole: Span) {
+        let is_within = |problem: &Diagnostic| problem.place().is_some_and(|at| whole.holds(at));
+        self.list.retain(|problem| !is_within(problem));
+    }
+
     /// The problems, ordered by place, with a last one that says how many are not among them.
     ///
-    /// A value in which the syntax is broken is not judged a second time, and no place is said twice to be so.
+    /// Where the syntax is broken, nothing is said of what is around it or within, and nothing twice.
     pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
-        let mut broken = HashSet::new();
-        self.list.retain(|problem| match problem.code {
-            codes::SYNTAX_ERROR => broken.insert(problem.place()),
-            _ => true,
-        });
-        let holds = |whole: Span, part: Span| whole.start <= part.start && part.end <= whole.end;
-        let is_broken = |place: Span| (broken.iter().flatten()).any(|broken| holds(place, *broken));
+        let mut broken: HashSet<Span> = HashSet::new();
+        let mut is_new = |problem: &Diagnostic| problem.place().is_none_or(|at| broken.insert(at));
+        (self.list).retain(|problem| problem.code != codes::SYNTAX_ERROR || is_new(problem));
+        let is_broken =
+            |place: Span| (broken.iter()).any(|broken| broken.holds(place) || place.holds(*broken));
         self.list.retain(|problem| {
             problem.code == codes::SYNTAX_ERROR || !problem.place().is_some_and(is_broken)
         });

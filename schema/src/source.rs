@@ -65,6 +65,11 @@ impl Span {
         }
     }
 
+    /// Whether another range lies within this one.
+    pub fn holds(self, part: Self) -> bool {
+        self.source == part.source && self.start <= part.start && part.end <= self.end
+    }
+
     /// The range as indices into the source's text.
     pub fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize

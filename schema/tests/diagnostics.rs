@@ -478,20 +478,21 @@ fn quotes_within_the_text_of_a_template() {
     check(
         &text(r#""{{ a == "x" }} and {{ f("b c", "d") }}""#),
         expect![[r##"
-            syntax-error: this quote ends a text in the middle of its template
-                "\"" 
+            syntax-error: a quote ends this text in the middle of its template
+                "\"{{ a == \"x\" }} and {{ f(\"b c\", \"d\") }}\"" 
+                "\"" this one
                 help: write 'single quotes' within a template, or the whole text as #"…"#
         "##]],
     );
     for written in [
         r#""{{ default("") }}""#,
         r#""{% if a["b"] %}{{ c }}{% endif %}""#,
-        r#"#true; when "{{ a["b"] }}"; on-error a="{{ b["c"] }}" c=1"#,
+        r#""{{ a["é/ü"] ~ f("[") }} é""#,
     ] {
         let found = problems(&text(written));
-        let says = found.contains("this quote ends a text in the middle of its template");
+        let says = found.contains("a quote ends this text in the middle of its template");
         assert!(
-            says && !found.contains("a space is missing"),
+            says && found.matches("-error:").count() == 1,
             "{written}: {found}"
         );
     }
@@ -509,36 +510,36 @@ fn quotes_within_the_text_of_a_template() {
     check(
         &text(r#""{{ a "b"c"#),
         expect![[r#"
-        syntax-error: a block is never closed
-            "{" 
-            help: close it with `}`
-        syntax-error: a block is never closed
-            "{" 
-            help: close it with `}`
-        syntax-error: a space is missing here
-            "b" 
-            help: values are separated by white space
-        syntax-error: a string is never closed
-            "\"" opened here
-            help: close it with `"`
-        syntax-error: a space is missing here
-            "\"c } }" 
-            help: values are separated by white space
-    "#]],
+            syntax-error: a block is never closed
+                "{" 
+                help: close it with `}`
+            syntax-error: a block is never closed
+                "{" 
+                help: close it with `}`
+            syntax-error: a space is missing here
+                "b" 
+                help: values are separated by white space
+            syntax-error: a string is never closed
+                "\"" opened here
+                help: close it with `"`
+            syntax-error: a space is missing here
+                "\"c } }" 
+                help: values are separated by white space
+        "#]],
     );
     check(
         &text("\"{{ a[\"b\"] }}ä\n"),
         expect![[r#"
-        syntax-error: a space is missing here
-            "b" 
-            help: values are separated by white space
-        syntax-error: a string is never closed
-            "\"" opened here
-            help: close it with `"`
-        syntax-error: a space is missing here
-            "\"] }}ä" 
-            help: values are separated by white space
-    "#]],
+            syntax-error: a space is missing here
+                "b" 
+                help: values are separated by white space
+            syntax-error: a string is never closed
+                "\"" opened here
+                help: close it with `"`
+            syntax-error: a space is missing here
+                "\"] }}ä" 
+                help: values are separated by white space
+        "#]],
     );
     check(
         &text(r#""{{ a }}"b"#),
@@ -553,14 +554,14 @@ fn quotes_within_the_text_of_a_template() {
 #[test]
 fn addresses_that_cannot_be_served() {
     check(
-        "server { listen \"[::]:8000\"; admin \"10.0.0.1:8000\" }",
+        "server { listen \"0.0.0.0:8000\"; admin \"10.0.0.1:8000\" }",
         expect![[r#"
             missing-option: `listen` can be reached from other machines, and there is no `api-key`
-                "\"[::]:8000\"" 
+                "\"0.0.0.0:8000\"" 
                 help: add `api-key (env)"NAME"` to `server`, or listen on 127.0.0.1
             conflicting-options: `listen` and `admin` cannot be the same address
                 "\"10.0.0.1:8000\"" 
-                "\"[::]:8000\"" the other one
+                "\"0.0.0.0:8000\"" the other one
                 help: give `admin` a port of its own
         "#]],
     );
@@ -577,6 +578,7 @@ fn addresses_that_cannot_be_served() {
         "listen \"127.0.0.1:0\"; admin \"127.0.0.1:0\"",
         "listen \"[::1]:8000\"; admin \"[::1]:8001\"",
         "listen \"10.0.0.1:8000\"; admin \"10.0.0.2:8000\"; api-key k",
+        "listen \"0.0.0.0:8000\"; admin \"[::1]:8000\"; api-key k",
         "listen \"somewhere:8000\"",
         "listen \"127.0.0.1:9000\"",
     ] {
@@ -594,9 +596,9 @@ fn sources_of_which_nothing_can_be_had() {
         ("http://host/m.gguf", "write https:"),
     ] {
         let found = problems(&format!("model m {{ source \"{uri}\" }}"));
-        let expected = format!("unknown-value: \"{uri}\" is not a source of models\n");
+        let expected = "unknown-value: this is not a source of models\n";
         assert!(
-            found.starts_with(&expected) && found.contains(says),
+            found.starts_with(expected) && found.contains(says),
             "{found}"
         );
     }
@@ -611,7 +613,7 @@ fn sources_of_which_nothing_can_be_had() {
     check(
         "model m { source \"file:a\"; adapters \"s3:\"; }",
         expect![[r#"
-            unknown-value: "s3:" is not a source of models
+            unknown-value: this is not a source of models
                 "adapters \"s3:\"" 
                 help: s3: needs s3://BUCKET/PATH
         "#]],
@@ -629,7 +631,7 @@ fn addresses_devices_and_sources() {
             wrong-type: "localhost:99999" is not an address
                 "\"localhost:99999\"" 
                 help: write a host and a port, such as "127.0.0.1:8000"
-            unknown-value: "gemma" is not a source of models
+            unknown-value: this is not a source of models
                 "\"gemma\"" 
                 help: a source begins with file:, hf:, pip:, s3:, gs:, az: or https:
             wrong-type: a SHA-256 digest has 64 hexadecimal digits

@@ -197,10 +197,8 @@ impl ModelSource {
 fn check_place(uri: &Text, span: Span, f: &mut Fields) {
     if let Err(reason) = Place::parse(uri.expose()) {
         f.report(|| {
-            let message = format!(
-                "\"{}\" is not a source of models",
-                shorten(&uri.to_string())
-            );
+            // Without the text, which may have a password in it.
+            let message = "this is not a source of models";
             Diagnostic::error(codes::UNKNOWN_VALUE, message, span).help(reason.to_string())
         });
     }

@@ -102,10 +102,16 @@ impl<'a> Address<'a> {
         self.ip.is_some_and(|ip| !ip.is_loopback())
     }
 
-    /// Whether nothing can listen on both.
+    /// Whether it is known that no second listener can be on the other. Of a name and a number only binding tells.
     fn collides_with(self, other: Self) -> bool {
-        let is_any = |address: Self| address.ip.is_some_and(|ip| ip.is_unspecified());
-        let meets = self.host == other.host || is_any(self) || is_any(other);
-        meets && self.port == other.port && self.port != 0
+        let hosts_meet = match (self.ip, other.ip) {
+            (Some(one), Some(other)) => {
+                let one_is_any = one.is_unspecified() || other.is_unspecified();
+                one == other || one_is_any && one.is_ipv4() == other.is_ipv4()
+            }
+            (None, None) => self.host.eq_ignore_ascii_case(other.host),
+            _ => false,
+        };
+        hosts_meet && self.port == other.port && self.port != 0
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Parser, shorten};
 use crate::{
-    Span, Spanned,
+    Diagnostic, Span, Spanned, codes,
     syntax::{
         Entry, PlacedText, Token, TokenKind, Value,
         number::{looks_like_number, number},
@@ -159,16 +159,18 @@ impl Parser<'_> {
             start: start.end - 1,
             ..start
         };
-        self.problem(
-            ended,
-            "this quote ends a text in the middle of its template",
-            "write 'single quotes' within a template, or the whole text as #\"…\"#",
-        );
         self.at = end + 1;
         let whole = Span {
             end: last.end,
             ..start
         };
+        self.problems.forget(whole);
+        self.problems.report(|| {
+            let message = "a quote ends this text in the middle of its template";
+            Diagnostic::error(codes::SYNTAX_ERROR, message, whole)
+                .also(ended, "this one")
+                .help("write 'single quotes' within a template, or the whole text as #\"…\"#")
+        });
         let (from, to) = (whole.start as usize + 1, whole.end as usize - 1);
         let text = PlacedText::verbatim(&self.source.text[from..to], from);
         (Value::Text(text), whole)
