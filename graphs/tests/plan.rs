@@ -557,6 +557,40 @@ fn rollouts() {
     assert_eq!(plan.rollout, None);
 }
 
+/// Whether a function is given lists is settled when its worker starts.
+#[test]
+fn python_that_gets_batches_is_built_anew() {
+    let with = |options: &str| {
+        format!(
+            r#"graph g {{
+                input {{ query type=string }}
+                python better {{
+                    file "rewrite.py"; class "QueryRewriter"; returns string
+                    arguments {{ query "{{{{ input.query }}}}" }}
+                    {options}
+                }}
+                output {{ better "{{{{ better }}}}" }}
+            }}"#
+        )
+    };
+    let batch = with("batch max-size=4");
+    let other = with("batch max-size=8");
+    let plans = [(&with(""), &batch), (&batch, &other), (&batch, &with(""))]
+        .map(|(before, after)| between(before, after, ADJUSTS).to_string());
+    expect![[r#"
+        keep     graph g
+        replace    python better: batch added, batch max-size 32 → 4 (overlap)
+        nodes: 0 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
+        keep     graph g
+        adjust     python better: batch max-size 4 → 8
+        nodes: 0 kept, 1 adjusted, 0 started, 0 replaced, 0 stopped
+        keep     graph g
+        replace    python better: batch removed, batch max-size 4 → 32 (overlap)
+        nodes: 0 kept, 0 adjusted, 0 started, 1 replaced, 0 stopped
+    "#]]
+    .assert_eq(&plans.concat());
+}
+
 #[test]
 fn files_that_changed_under_the_same_names() {
     const FILE: &str = r#"

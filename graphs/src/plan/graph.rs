@@ -183,6 +183,12 @@ impl<'a> Nodes<'a> {
         if !same_replicas(&before.work, &after.work) {
             of_replicas(&before.work, &after.work, &mut why);
         }
+        // Whether they are given lists is settled when they are built.
+        if matches!(after.work, Work::Python(_) | Work::Infer(_)) {
+            let has_batch = |node: &NodeDecl| node.pool.batch.as_ref().map(|_| ());
+            let (before, after) = (has_batch(before), has_batch(after));
+            why.optional("batch", before.as_ref(), after.as_ref());
+        }
         let below = self.world.changed_below(&after.work).into_iter();
         let code = self.world.changed_code(&after.work);
         below.chain(code).for_each(|change| why.push(change));
