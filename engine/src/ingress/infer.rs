@@ -84,7 +84,7 @@ async fn reply(
         }
     };
     if streamed {
-        return events::reply(entered, walked, copy, asked.clone(), Span::current());
+        return events::reply(entered, walked, copy, asked.clone(), Span::current()).await;
     }
     let served = entered.served();
     let leaving = Leaving::watch(served, asked);

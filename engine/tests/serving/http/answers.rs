@@ -153,6 +153,14 @@ async fn an_answer_streams_as_events() {
         event: error
         data: {"type":"urn:engine:problem:failed","title":"Internal Server Error","status":500,"detail":"lost the thread","graph":"ask","node":"answer","request_id":"r1"}
     "#]].assert_eq(&events(&broken));
+    // Before anything was sent, it is a response as any other failure.
+    let at_once = post(server.public, "/deep/ask", accept, r#"{"prompt": "fail!"}"#).await;
+    assert!(at_once.starts_with("HTTP/1.1 500 "), "{at_once}");
+    assert!(at_once.contains("application/problem+json"), "{at_once}");
+    assert!(
+        at_once.contains(r#""detail":"lost the thread""#),
+        "{at_once}"
+    );
     let plain = post(server.public, "/echo", accept, r#"{"text": "x"}"#).await;
     expect![[r#"
         event: output
