@@ -10,6 +10,7 @@ mod decode;
 mod diagnostic;
 mod document;
 mod examples;
+mod file_kind;
 mod format;
 pub mod kind;
 mod lock;
@@ -31,6 +32,7 @@ pub use document::{
     IndexBackend, IndexDecl, InputField, MilvusIndex, ModelDecl, ModelSource, OutputField,
     PgvectorIndex, QdrantIndex, Rollout, Server, Shadow,
 };
+pub use file_kind::FileKind;
 pub use format::format;
 pub use kind::{Kind, Port, Work};
 pub use lock::{Lock, LockedFile, LockedSource};

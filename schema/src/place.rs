@@ -1,6 +1,6 @@
-//! What the URI of a model's source says.
+//! What the URI of a model's source says. Pure: nothing here looks at a disk or a network.
 
-use crate::Text;
+use crate::{FileKind, Text};
 use std::{borrow::Cow, fmt, path::PathBuf};
 use url::Url;
 
@@ -290,11 +290,8 @@ fn web(uri: &str) -> Result<ObjectPlace, Malformed> {
     })
 }
 
-/// Whether a path ends as files of weights do.
 fn is_weights(path: &str) -> bool {
-    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let mut endings = ["gguf", "safetensors"].iter();
-    endings.any(|weights| ending.eq_ignore_ascii_case(weights))
+    FileKind::of(path).is_some_and(FileKind::is_weights)
 }
 
 /// Letters, digits, `.`, `_` and `-`, starting with a letter or a digit.

@@ -185,9 +185,8 @@ impl<'a> Nodes<'a> {
         }
         // Whether they are given lists is settled when they are built.
         if matches!(after.work, Work::Python(_) | Work::Infer(_)) {
-            let has_batch = |node: &NodeDecl| node.pool.batch.as_ref().map(|_| ());
-            let (before, after) = (has_batch(before), has_batch(after));
-            why.optional("batch", before.as_ref(), after.as_ref());
+            let has_batch = |node: &NodeDecl| node.pool.batch.as_ref().map(|_| &());
+            why.optional("batch", has_batch(before), has_batch(after));
         }
         let below = self.world.changed_below(&after.work).into_iter();
         let code = self.world.changed_code(&after.work);

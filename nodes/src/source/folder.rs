@@ -1,6 +1,7 @@
 //! What lies at a path: is it a model that may be loaded?
 
-use super::{Problem, allow::FileKind, verify::verify};
+use super::{Problem, verify::verify};
+use schema::FileKind;
 use std::{
     fs,
     path::{Path, PathBuf},

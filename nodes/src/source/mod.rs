@@ -8,7 +8,6 @@
 //! a damaged or hostile file is an error with a name, and held against a lock where there is one. How
 //! a model is made of its files is not known here.
 
-mod allow;
 mod digest;
 mod folder;
 mod hub;

